@@ -1,0 +1,1 @@
+"""The HTTP edge: OpenAI surface, control plane, problem answers."""

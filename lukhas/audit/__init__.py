@@ -1,0 +1,1 @@
+"""The audit log: record bytes, leaf hashes, redaction, store."""

@@ -1,0 +1,1 @@
+"""The `lukhas` command, one file per command group."""

@@ -1,0 +1,227 @@
+"""Every error that LUKHAS raises on purpose.
+
+LukhasError
+├── ConfigurationError          the operator must act: a setting, a file, the environment
+│   ├── SettingsError             a wrong or misspelt LUKHAS_* value
+│   └── PolicyError               a policy file with mistakes, each with its place
+│       └── ExpressionError         one expression outside the language
+├── RequestError                the caller must act
+│   ├── InvalidRequest            the request cannot be understood                 400
+│   │   ├── SignalError             a signal that is not one
+│   │   │   └── UnknownSignal         a name that the policy does not declare
+│   │   └── InvalidId               an identifier of the wrong form
+│   ├── Unauthenticated           no key, or a key that is not valid               401
+│   ├── Forbidden                 a valid key that may not do this                 403
+│   │   └── PolicyDenied            the policy in force does not allow it
+│   ├── NotFound                  no such thing, or not yours                      404
+│   ├── Conflict                  the thing has changed or exists already          409
+│   └── TooLarge                  a body or header over its limit                  413
+├── UpstreamError               the model's side failed
+│   ├── UpstreamUnreachable       the call was surely not sent                     502
+│   ├── UpstreamBroken            sent, and the answer was cut, empty or garbage   502
+│   └── UpstreamTimeout           sent, and no answer in time                      504
+└── UnavailableError            this service cannot serve now                      503
+    ├── StorageUnavailable        the database cannot write or read
+    ├── Overloaded                a bounded queue is full
+    ├── ShuttingDown              the process drains
+    └── IntegrityError            what is stored is not what was written
+
+HTTP statuses are assigned in `lukhas/api/problems.py` alone; the numbers above are a reading aid.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class LukhasError(Exception):
+    """Any error that LUKHAS raises on purpose.
+
+    Attributes:
+        code: a stable, documented identifier (docs/reference/errors.md).
+        message: what happened, for a person.
+        hint: what to do about it; may be empty.
+        retryable: whether the same request can succeed later unchanged.
+        param: the request field or setting at fault, where one is known.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, hint: str = "", param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.param = param
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.hint}".rstrip()
+
+
+class ConfigurationError(LukhasError):
+    """The operator must act: a setting, a file or the environment is wrong."""
+
+    code = "configuration_error"
+
+
+class SettingsError(ConfigurationError):
+    """A LUKHAS_* setting is misspelt or has a wrong value. Never carries the value."""
+
+    code = "settings_error"
+
+
+class PolicyError(ConfigurationError):
+    """A policy that cannot take effect.
+
+    Attributes:
+        mistakes: every mistake found, each a `lukhas.modulation.policy.Mistake` with line and column.
+    """
+
+    code = "policy_invalid"
+
+    def __init__(
+        self, message: str, *, mistakes: tuple[object, ...] = (), hint: str = "", param: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint, param=param)
+        self.mistakes = mistakes
+
+
+class ExpressionError(PolicyError):
+    """An expression outside the policy language.
+
+    Attributes:
+        line: 1-based line inside the expression's source.
+        column: 1-based column of the part that is refused.
+        allowed: what the language would admit there.
+    """
+
+    code = "expression_invalid"
+
+    def __init__(self, message: str, *, line: int, column: int, allowed: str) -> None:
+        super().__init__(message, hint=f"Allowed: {allowed}.")
+        self.line = line
+        self.column = column
+        self.allowed = allowed
+
+
+class RequestError(LukhasError):
+    """The caller must act."""
+
+    code = "request_error"
+
+
+class InvalidRequest(RequestError):
+    """The request cannot be understood."""
+
+    code = "invalid_request"
+
+
+class SignalError(InvalidRequest):
+    """A signal that is not one: a level outside [0, 1], a wrong ttl, a wrong type."""
+
+    code = "invalid_signal"
+
+
+class UnknownSignal(SignalError):
+    """A signal name that the policy in force does not declare."""
+
+    code = "unknown_signal"
+
+
+class InvalidId(InvalidRequest):
+    """An identifier of the wrong form."""
+
+    code = "invalid_id"
+
+
+class Unauthenticated(RequestError):
+    """No key, or a key that is unknown, expired or revoked."""
+
+    code = "invalid_api_key"
+
+
+class Forbidden(RequestError):
+    """A valid key that may not do this."""
+
+    code = "forbidden"
+
+
+class PolicyDenied(Forbidden):
+    """The policy in force does not allow this call."""
+
+    code = "policy_denied"
+
+
+class NotFound(RequestError):
+    """No such thing, or it belongs to somebody else."""
+
+    code = "not_found"
+
+
+class Conflict(RequestError):
+    """The thing exists already, or has changed since it was read."""
+
+    code = "conflict"
+
+
+class TooLarge(RequestError):
+    """A body, header or value over its limit."""
+
+    code = "too_large"
+
+
+class UpstreamError(LukhasError):
+    """The model's side failed."""
+
+    code = "upstream_error"
+    retryable = True
+
+
+class UpstreamUnreachable(UpstreamError):
+    """The upstream could not be connected to: the call was surely not sent."""
+
+    code = "upstream_unreachable"
+
+
+class UpstreamBroken(UpstreamError):
+    """The call was sent, and the answer was cut off, empty or not understandable."""
+
+    code = "upstream_broken"
+
+
+class UpstreamTimeout(UpstreamError):
+    """The call was sent, and no answer came within its deadline."""
+
+    code = "upstream_timeout"
+
+
+class UnavailableError(LukhasError):
+    """This service cannot serve now."""
+
+    code = "unavailable"
+    retryable = True
+
+
+class StorageUnavailable(UnavailableError):
+    """The database cannot be written or read."""
+
+    code = "storage_unavailable"
+
+
+class Overloaded(UnavailableError):
+    """A bounded queue is full."""
+
+    code = "overloaded"
+
+
+class ShuttingDown(UnavailableError):
+    """The process drains and takes no new work."""
+
+    code = "shutting_down"
+
+
+class IntegrityError(UnavailableError):
+    """What is stored is not what was written."""
+
+    code = "integrity_error"
+    retryable = False

@@ -1,0 +1,1 @@
+"""Feature flags: `is_enabled`."""

@@ -1,0 +1,1 @@
+"""The governed call, step by step."""

@@ -1,0 +1,1 @@
+"""Signals in, one bounded and explained decision out."""

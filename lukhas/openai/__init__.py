@@ -1,0 +1,1 @@
+"""The model side: wire forms, capabilities, tools, upstream."""

@@ -1,0 +1,344 @@
+"""One frozen Settings, read from the environment, a file and secrets' files.
+
+Strongest first: environment (`LUKHAS_PORT`, or `LUKHAS_ADMIN_KEY_FILE` for a secret kept in a file), then the file
+named by `LUKHAS_CONFIG` (TOML or YAML, keys without the prefix, in lower case), then the documented default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, NoReturn, cast
+from urllib.parse import urlsplit
+
+from lukhas.errors import SettingsError
+
+PREFIX: Final = "LUKHAS_"
+# Read by other programs of the house (tests, SDKs), so they may stand in the same environment.
+FOREIGN_PREFIXES: Final = ("LUKHAS_FLAG_", "LUKHAS_TEST_")
+FOREIGN_NAMES: Final = frozenset({"LUKHAS_CONFIG", "LUKHAS_API_KEY", "LUKHAS_BASE_URL"})
+
+
+class Secret:
+    """A text that cannot be printed, logged or serialised by accident; `reveal()` gives it."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the secret itself."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return "Secret(...)"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __format__(self, spec: str) -> str:
+        return "***"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Secret cannot be serialised")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and other._text == self._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+def _setting(default: object, parse: Callable[[str], object], doc: str, *, secret: bool = False) -> Any:
+    return field(default=cast(Any, default), metadata={"parse": parse, "doc": doc, "secret": secret})
+
+
+def _text(value: str) -> str:
+    return value
+
+
+def _choice(*allowed: str) -> Callable[[str], str]:
+    def parse(value: str) -> str:
+        if value.lower() not in allowed:
+            raise ValueError(f"must be one of {', '.join(allowed)}")
+        return value.lower()
+
+    return parse
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    def parse(value: str) -> int:
+        try:
+            number = int(value)
+        except ValueError:
+            number = low - 1
+        if not low <= number <= high:
+            raise ValueError(f"must be a whole number from {low} to {high}")
+        return number
+
+    return parse
+
+
+def _seconds(low: float, high: float) -> Callable[[str], float]:
+    def parse(value: str) -> float:
+        try:
+            number = float(value)
+        except ValueError:
+            number = -1.0
+        if not low <= number <= high:
+            raise ValueError(f"must be a number of seconds from {low:g} to {high:g}")
+        return number
+
+    return parse
+
+
+def _path(value: str) -> Path:
+    if not value:
+        raise ValueError("must be a path")
+    return Path(value).expanduser()
+
+
+def _optional_path(value: str) -> Path | None:
+    return _path(value) if value else None
+
+
+def _secret(value: str) -> Secret:
+    return Secret(value)
+
+
+def _admin_key(value: str) -> Secret:
+    if len(value) < 32 or not value.isascii() or not value.isprintable() or value != value.strip():
+        raise ValueError("must be at least 32 printable ASCII characters without spaces at the ends")
+    return Secret(value)
+
+
+def _upstream(value: str) -> str:
+    if value == "echo":
+        return value
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+        raise ValueError("must be 'echo' or an http(s) URL up to and with /v1")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("must not carry a user name or password; use LUKHAS_UPSTREAM_API_KEY")
+    return value.rstrip("/")
+
+
+def _host(value: str) -> str:
+    if not value or any(c.isspace() for c in value):
+        raise ValueError("must be a host name or an IP address")
+    return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything that can be set. Build one with `load_settings`, or directly in tests."""
+
+    host: str = _setting("127.0.0.1", _host, "Address to listen on.")
+    port: int = _setting(8080, _integer(0, 65535), "Port to listen on; 0 takes a free one.")
+    data_dir: Path = _setting(
+        Path("~/.local/share/lukhas").expanduser(), _path, "Directory of the embedded database, keys and lock."
+    )
+    database_url: str = _setting("", _text, "SQLAlchemy URL; empty means SQLite in the data directory.")
+    upstream_base_url: str = _setting(
+        "echo", _upstream, "The model API, up to and with /v1; 'echo' answers locally without a model."
+    )
+    upstream_api_key: Secret | None = _setting(None, _secret, "Bearer key for the upstream.", secret=True)
+    upstream_connect_timeout_s: float = _setting(5.0, _seconds(0.01, 600), "Deadline for connecting upstream.")
+    upstream_read_timeout_s: float = _setting(
+        120.0, _seconds(0.01, 86400), "Longest silence accepted while the upstream answers."
+    )
+    upstream_total_timeout_s: float = _setting(
+        600.0, _seconds(0.01, 86400), "Deadline for one call, retries and stream included."
+    )
+    upstream_max_retries: int = _setting(2, _integer(0, 10), "Retries of what was surely not sent, 429 and 5xx.")
+    upstream_max_connections: int = _setting(1000, _integer(1, 100_000), "Open connections to the upstream.")
+    capabilities: Path | None = _setting(None, _optional_path, "YAML file that extends the model capability table.")
+    policy: Path | None = _setting(None, _optional_path, "Policy file; empty means the packaged policy.")
+    mode: str = _setting("enforce", _choice("enforce", "shadow"), "enforce applies decisions; shadow only records.")
+    auth: str = _setting("on", _choice("on", "off"), "off is allowed on loopback only.")
+    admin_key: Secret | None = _setting(None, _admin_key, "Admin key; else one is made at first run.", secret=True)
+    max_body_bytes: int = _setting(10_000_000, _integer(1_000, 1_000_000_000), "Largest request body, in bytes.")
+    max_response_bytes: int = _setting(
+        64_000_000, _integer(1_000, 1_000_000_000), "Largest plain upstream answer, in bytes."
+    )
+    writer_queue_rows: int = _setting(
+        20_000, _integer(10, 10_000_000), "Rows that may wait for the database before calls get 503."
+    )
+    writer_deadline_s: float = _setting(5.0, _seconds(0.05, 600), "Longest wait for a durable record.")
+    signal_entries_per_key: int = _setting(
+        10_000, _integer(10, 10_000_000), "Signal emissions that one API key may hold alive."
+    )
+    drain_timeout_s: float = _setting(30.0, _seconds(0, 3600), "Time that calls in flight get at shutdown.")
+    log_level: str = _setting("info", _choice("debug", "info", "warning", "error"), "Least severe log line written.")
+    log_format: str = _setting("auto", _choice("auto", "console", "json"), "auto: console on a terminal, else JSON.")
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The main database's URL: what was set, else SQLite in the data directory."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'lukhas.db'}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the gateway listens on loopback only."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return False
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings with where each value came from: 'default', 'file', 'environment' or 'argument'."""
+
+    settings: Settings
+    origins: Mapping[str, str]
+    file: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class SettingDoc:
+    """One setting as the reference documents it."""
+
+    name: str
+    variable: str
+    default: object
+    doc: str
+    secret: bool
+
+
+def describe_settings() -> tuple[SettingDoc, ...]:
+    """Return every setting with its variable, default and one line of documentation."""
+    return tuple(
+        SettingDoc(f.name, PREFIX + f.name.upper(), f.default, f.metadata["doc"], f.metadata["secret"])
+        for f in fields(Settings)
+    )
+
+
+def load_settings(
+    environ: Mapping[str, str] | None = None,
+    *,
+    config_path: Path | None = None,
+    overrides: Mapping[str, str] | None = None,
+) -> Loaded:
+    """Read settings from arguments, the environment and a file, strongest first.
+
+    Args:
+        environ: variables by name; the process's own when None.
+        config_path: a TOML or YAML file; else `LUKHAS_CONFIG`, else none.
+        overrides: values by setting name, as text, from command-line arguments.
+
+    Raises:
+        SettingsError: an unknown name (with its nearest right one) or a wrong value. Values are never shown.
+    """
+    env = os.environ if environ is None else environ
+    known = {f.name: f for f in fields(Settings)}
+    raw: dict[str, tuple[str, str]] = {}
+    path = config_path or (Path(env["LUKHAS_CONFIG"]).expanduser() if env.get("LUKHAS_CONFIG") else None)
+    if path is not None:
+        for name, value in _read_file(path).items():
+            if name not in known:
+                _refuse_name(name, f"setting in {path}", list(known))
+            raw[name] = (value, "file")
+    raw |= {name: (value, "environment") for name, value in _read_environment(env).items()}
+    raw |= {name: (value, "argument") for name, value in (overrides or {}).items()}
+    values: dict[str, object] = {}
+    for name, (value, origin) in raw.items():
+        shown = PREFIX + name.upper() if origin == "environment" else name
+        try:
+            values[name] = known[name].metadata["parse"](value)
+        except ValueError as wrong:
+            raise SettingsError(f"{shown} {wrong}.", param=shown) from None
+    settings = Settings(**cast(Any, values))
+    if settings.auth == "off" and not settings.is_loopback:
+        raise SettingsError(
+            "LUKHAS_AUTH=off is refused unless the gateway listens on loopback.",
+            hint="Set LUKHAS_HOST=127.0.0.1, or leave LUKHAS_AUTH on.",
+            param="LUKHAS_AUTH",
+        )
+    origins = {name: raw[name][1] if name in raw else "default" for name in known}
+    return Loaded(settings, origins, path)
+
+
+def _read_environment(env: Mapping[str, str]) -> dict[str, str]:
+    by_variable = {PREFIX + f.name.upper(): f for f in fields(Settings)}
+    file_variables = {f"{v}_FILE": v for v, f in by_variable.items() if f.metadata["secret"]}
+    found: dict[str, str] = {}
+    for variable, value in env.items():
+        if not variable.startswith(PREFIX) or variable in FOREIGN_NAMES or variable.startswith(FOREIGN_PREFIXES):
+            continue
+        if variable in by_variable:
+            if value:  # an empty variable is an unset one, as compose files write it
+                found[by_variable[variable].name] = value
+        elif variable in file_variables:
+            name = by_variable[file_variables[variable]].name
+            if env.get(file_variables[variable]):
+                raise SettingsError(f"{variable} and {file_variables[variable]} are both set; keep one.")
+            if value:
+                found[name] = _read_secret(variable, value)
+        else:
+            _refuse_name(variable, "environment variable", [*by_variable, *file_variables, *FOREIGN_NAMES])
+    return found
+
+
+def _read_secret(variable: str, path: str) -> str:
+    try:
+        return Path(path).expanduser().read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as failure:
+        reason = failure.strerror if isinstance(failure, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"{variable} names a file that cannot be read: {reason}.", param=variable) from failure
+
+
+def _refuse_name(name: str, what: str, known: list[str]) -> NoReturn:
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)
+    hint = f"Did you mean {near[0]}?" if near else ""
+    raise SettingsError(f"Unknown {what} '{name}'.", hint=hint, param=name)
+
+
+def _read_file(path: Path) -> dict[str, str]:
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as failure:
+        reason = failure.strerror if isinstance(failure, OSError) else "it is not UTF-8 text"
+        raise SettingsError(f"The settings file {path} cannot be read: {reason}.") from failure
+    data = _parse_file(path, text)
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise SettingsError(f"The settings file {path} must be a table of settings.")
+    found: dict[str, str] = {}
+    for key, value in cast(dict[object, object], data).items():
+        name = str(key).lower().removeprefix("lukhas_")
+        if isinstance(value, (dict, list)) or value is None:
+            raise SettingsError(f"The setting '{name}' in {path} must be a plain value.", param=name)
+        if name in found:
+            raise SettingsError(f"The setting '{name}' stands twice in {path}.", param=name)
+        # YAML 1.1 reads a bare on or off as a boolean, and `auth: off` means the word.
+        found[name] = ("on" if value else "off") if isinstance(value, bool) else str(value)
+    return found
+
+
+def _parse_file(path: Path, text: str) -> object:
+    if path.suffix == ".toml":
+        import tomllib
+
+        try:
+            return tomllib.loads(text)
+        except tomllib.TOMLDecodeError as wrong:
+            raise SettingsError(f"The settings file {path} is not valid TOML: {wrong}.") from None
+    if path.suffix in (".yaml", ".yml"):
+        import yaml
+
+        try:
+            return yaml.safe_load(text)
+        except yaml.YAMLError as wrong:
+            mark = getattr(wrong, "problem_mark", None)
+            place = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+            raise SettingsError(f"The settings file {path} is not valid YAML{place}.") from None
+    raise SettingsError(f"The settings file {path} must end in .toml, .yaml or .yml.")

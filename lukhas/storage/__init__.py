@@ -1,0 +1,1 @@
+"""The database engines, the group-commit writer, the tables."""

@@ -1,0 +1,1 @@
+"""Subject identities: outside ids to `sub_` ids."""
