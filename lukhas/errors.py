@@ -171,10 +171,15 @@ class TooLarge(RequestError):
 
 
 class UpstreamError(LukhasError):
-    """The model's side failed."""
+    """The model's side failed.
+
+    Attributes:
+        attempts: how many times the call was tried; 0 where the failure came after the answer had begun.
+    """
 
     code = "upstream_error"
     retryable = True
+    attempts: int = 0
 
 
 class UpstreamUnreachable(UpstreamError):
