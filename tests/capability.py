@@ -1,0 +1,58 @@
+"""What a test may need from the machine: how it is found, and how it is installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+REQUIRE = "LUKHAS_TEST_REQUIRE"
+
+
+def _command(*names: str) -> Callable[[], str | None]:
+    return lambda: next(filter(None, map(shutil.which, names)), None)
+
+
+def _postgres() -> str | None:
+    # Debian keeps the server's programs out of PATH, one folder per major version.
+    packaged = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
+    return shutil.which("postgres") or (str(packaged[-1]) if packaged else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """A program that some tests drive; `find` gives its path, or None."""
+
+    find: Callable[[], str | None]
+    install: str
+
+
+CAPABILITIES = {
+    "chromium": Capability(
+        _command("chromium", "chromium-browser", "google-chrome", "chrome"), "apt-get install chromium"
+    ),
+    "curl": Capability(_command("curl"), "apt-get install curl"),
+    "git": Capability(_command("git"), "apt-get install git"),
+    "go": Capability(_command("go"), "apt-get install golang-go"),
+    "nginx": Capability(_command("nginx"), "apt-get install nginx-light"),
+    "node": Capability(_command("node"), "apt-get install nodejs (20 or newer)"),
+    "npm": Capability(_command("npm"), "apt-get install npm"),
+    "postgres": Capability(_postgres, "apt-get install postgresql"),
+    "redis-server": Capability(_command("redis-server", "valkey-server"), "apt-get install redis-server"),
+}
+
+
+def missing(name: str) -> str | None:
+    """Say why this machine cannot run a test that needs `name`, or None where it can."""
+    capability = CAPABILITIES[name]
+    return None if capability.find() else f"{name} is missing ({capability.install})"
+
+
+def is_strict() -> bool:
+    """Whether a test that cannot run is a failure: `LUKHAS_TEST_REQUIRE=all`."""
+    value = os.environ.get(REQUIRE, "")
+    if value not in ("", "all"):
+        raise ValueError(f"{REQUIRE} must be 'all' or empty")
+    return value == "all"
