@@ -1,0 +1,204 @@
+"""The deciding sections of a policy: maps from signals to parameters, and the rules that choose a style."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Final, cast
+
+from lukhas.errors import ExpressionError
+from lukhas.modulation.compile import compile_condition, compile_map
+from lukhas.modulation.document import MistakeList, Table, nearest
+from lukhas.modulation.expression import Kind, Level, Node, Scope, Tools, parse_expression, uses_current, walk
+from lukhas.modulation.interval import Domain, NotTotal, check_total
+from lukhas.modulation.policy import ParameterSpec, Rule, SignalSpec, StyleRule
+from lukhas.modulation.yaml_source import Item, Place
+
+_INTEGER: Final = {"lower": "floor", "higher": "ceil", None: "round"}
+_GRID: Final = 64
+
+
+def read_maps(
+    table: Table | None,
+    signals: Mapping[str, SignalSpec],
+    parameters: Mapping[str, ParameterSpec],
+    known_tools: frozenset[str],
+    mistakes: MistakeList,
+) -> dict[tuple[str, str], Rule]:
+    """Read `maps`: signal -> parameter -> expression."""
+    rules: dict[tuple[str, str], Rule] = {}
+    if table is None:
+        return rules
+    for signal in table.entries:
+        entry = table.table(signal)
+        if entry is None:
+            continue
+        if signal not in signals:
+            mistakes.add(entry.item, f"'{signal}' is not a signal of this policy{nearest(signal, signals)}", key=True)
+            continue
+        for parameter, item in entry.entries.items():
+            if parameter not in parameters:
+                hint = nearest(parameter, parameters)
+                mistakes.add(item, f"'{parameter}' is not a parameter of this policy{hint}", key=True)
+                continue
+            spec = parameters[parameter]
+            if signals[signal].role == "guard" and spec.tighter is None:
+                mistakes.add(item, f"a guard cannot map '{parameter}', which has no tighter direction", key=True)
+                continue
+            rule = _read_rule(signals[signal], spec, item, signals, known_tools, mistakes)
+            if rule is not None:
+                rules[signal, parameter] = rule
+    return rules
+
+
+def _read_rule(
+    signal: SignalSpec,
+    spec: ParameterSpec,
+    item: Item,
+    signals: Mapping[str, SignalSpec],
+    known_tools: frozenset[str],
+    mistakes: MistakeList,
+) -> Rule | None:
+    kind: Kind = "number" if spec.kind in ("number", "integer") else spec.kind
+    guards = {name for name, other in signals.items() if other.role == "guard"}
+    hidden: dict[str, str] = {}
+    if signal.role == "style":
+        hidden = dict.fromkeys(guards, "a style signal's map cannot depend on a guard")
+    scope = Scope(kind, frozenset(signals) - set(hidden), members=spec.values, hidden=hidden)
+    text = _text_of(item)
+    node = None if text is None else _parse(text, scope, item, mistakes)
+    if text is None:
+        mistakes.add(item, "must be an expression, such as 1 - 0.85 * x")
+    if text is None or node is None:
+        return None
+    for part in walk(node):
+        for name in part.names if isinstance(part, Tools) else ():
+            if name not in known_tools:
+                mistakes.add(item, f"'{name}' is no tool class and no listed function{nearest(name, known_tools)}")
+    domain = Domain(own=(signal.min_level, 1.0), current=(spec.low, spec.high) if kind == "number" else (0.0, 0.0))
+    try:
+        check_total(node, domain)
+    except NotTotal as wrong:
+        mistakes.add(item, f"the expression is not total: {wrong}")
+        return None
+    integer = _INTEGER[cast("str | None", spec.tighter)] if spec.kind == "integer" else None
+    function = compile_map(node, kind, integer=integer)
+    return Rule(signal.name, spec.name, text, item.place, node, function, uses_current(node))
+
+
+def read_style_rules(
+    item: Item | None,
+    styles: set[str],
+    signals: Mapping[str, SignalSpec],
+    parameters: Mapping[str, ParameterSpec],
+    mistakes: MistakeList,
+) -> list[StyleRule]:
+    """Read `style_rules`; the last one, and only the last one, must have no condition."""
+    rules: list[StyleRule] = []
+    if item is None:
+        return rules
+    entries = item.value if isinstance(item.value, list) else []
+    if not entries:
+        mistakes.add(item, "must be a list of rules such as {style: strict, when: safety_mode == strict}")
+        return rules
+    modes = {name: spec.values for name, spec in parameters.items() if spec.kind == "enum"}
+    scope = Scope("condition", frozenset(signals), modes=modes, has_own=False)
+    for position, part in enumerate(entries):
+        table = Table(part, mistakes)
+        style = table.word("style", sorted(styles))
+        when = table.get("when")
+        table.close()
+        is_last = position == len(entries) - 1
+        if (when is None) != is_last:
+            mistakes.add(
+                part,
+                "the last rule must hold always (no 'when')" if is_last else "only the last rule may leave out 'when'",
+            )
+            continue
+        if when is None:
+            rules.append(StyleRule(style, "", part.place, None, None))
+            continue
+        if not isinstance(when.value, str):
+            mistakes.add(when, "must be a condition, such as stress > 0.7")
+            continue
+        node = _parse(when.value, scope, when, mistakes)
+        if node is None:
+            continue
+        try:
+            check_total(node, Domain())
+        except NotTotal as wrong:
+            mistakes.add(when, f"the condition is not total: {wrong}")
+            continue
+        rules.append(StyleRule(style, when.value, when.place, node, compile_condition(node)))
+    return rules
+
+
+def _text_of(item: Item) -> str | None:
+    value = item.value
+    if isinstance(value, bool) or value is None:
+        return None
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, list):  # tools: [retrieval] without quotes is a YAML list of words
+        names = [entry.value for entry in value]
+        return "[" + ", ".join(map(repr, names)) + "]" if all(isinstance(n, str) for n in names) else None
+    return value if isinstance(value, str) else None
+
+
+def _parse(text: str, scope: Scope, item: Item, mistakes: MistakeList) -> Node | None:
+    try:
+        return parse_expression(text, scope)
+    except ExpressionError as wrong:
+        place = item.place
+        if item.inline and wrong.line == 1:
+            place = Place(place.line, place.column + wrong.column - 1)
+        mistakes.add(item, str(wrong), at=place)
+        return None
+
+
+def check_guards_tighten(
+    rule: Rule, signals: Mapping[str, SignalSpec], spec: ParameterSpec, mistakes: MistakeList
+) -> None:
+    """Refuse a guard's map that is seen to loosen as a guard rises (invariant I1).
+
+    A sweep over a grid refutes and never proves: `lukhas policy verify` proves.
+    """
+    named = {part.signal for part in walk(rule.node) if isinstance(part, Level)}
+    axes = [None, *sorted(name for name in named if signals[name].role == "guard" and name != rule.signal)]
+    corners = list(itertools.islice(itertools.product((0.0, 0.5, 1.0), repeat=len(named)), 27))
+    currents = _samples(spec)
+    for axis, corner, current in itertools.product(axes, corners, currents):
+        levels = dict.fromkeys(signals, 0.0) | dict(zip(sorted(named), corner, strict=True))
+        before: object = None
+        for step in range(_GRID + 1):
+            level = step / _GRID
+            own = 0.5
+            if axis is None:
+                own = levels[rule.signal] = max(level, signals[rule.signal].min_level)
+            else:
+                own = levels[rule.signal] = max(own, signals[rule.signal].min_level)
+                levels[axis] = level
+            value = rule.function(own, current, levels)
+            if before is not None and _is_looser(value, before, spec):
+                at = f"{axis or rule.signal} = {level:g}"
+                item = Item(None, rule.place, f"maps.{rule.signal}.{rule.parameter}", rule.place)
+                mistakes.add(
+                    item, f"a guard's map may only tighten, and this one loosens at {at} ({before} -> {value})"
+                )
+                return
+            before = value
+
+
+def _samples(spec: ParameterSpec) -> list[object]:
+    if spec.kind in ("number", "integer"):
+        return [spec.low, spec.default, spec.high]
+    return list(spec.values) if spec.kind == "enum" else [spec.default]
+
+
+def _is_looser(value: object, before: object, spec: ParameterSpec) -> bool:
+    if spec.kind == "tools":
+        return not set(cast("tuple[str, ...]", value)) <= set(cast("tuple[str, ...]", before))
+    if spec.kind == "enum":
+        return spec.values.index(cast(str, value)) > spec.values.index(cast(str, before))
+    a, b = cast(float, value), cast(float, before)
+    return a > b if spec.tighter == "lower" else a < b
