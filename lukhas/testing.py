@@ -38,6 +38,17 @@ DEFAULT_ANSWER: Final[Mapping[str, Any]] = {
     ],
     "usage": {"prompt_tokens": 5, "completion_tokens": 2, "total_tokens": 7},
 }
+_CHUNK: Final = {"id": "chatcmpl-fake", "object": "chat.completion.chunk", "created": 1735689600, "model": "fake-1"}
+DEFAULT_EVENTS: Final[Sequence[Mapping[str, Any]]] = tuple(
+    {**_CHUNK, "choices": [{"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}]}
+    for delta, finish in (
+        ({"role": "assistant", "content": ""}, None),
+        ({"content": "Hel"}, None),
+        ({"content": "lo."}, None),
+        ({}, "stop"),
+    )
+)
+DEFAULT_MODEL: Final[Mapping[str, Any]] = {"id": "fake-1", "object": "model", "created": 1735689600, "owned_by": "fake"}
 
 
 class FrozenClock:
@@ -104,7 +115,8 @@ class _Reply:
 class FakeUpstream:
     """A scripted HTTP server on loopback, in a thread of its own. Use it as a context manager.
 
-    Each request takes the oldest scripted reply; when none is left, a plain chat completion.
+    Each request takes the oldest scripted reply. When none is left, chat completions are answered, streamed where the
+    body asks for it, `GET /models` lists one model, and every other GET is a 404.
 
     Attributes:
         requests: what was received, oldest first.
@@ -203,6 +215,18 @@ class FakeUpstream:
         timed = [(between_ms if index else delay_ms, part) for index, part in enumerate(parts)]
         self._replies.append(_Reply(tuple(timed or [(delay_ms, b"")]), ending, False))
 
+    def _reply_usual(self, request: ReceivedRequest) -> None:
+        if request.method == "GET":
+            if request.path == "/v1/models":
+                self.reply(json={"object": "list", "data": [DEFAULT_MODEL]})
+            else:
+                error = {"message": "No such thing.", "type": "invalid_request_error", "param": None, "code": None}
+                self.reply(status=404, json={"error": error})
+        elif b'"stream":true' in request.body.replace(b" ", b""):
+            self.reply_events(DEFAULT_EVENTS)
+        else:
+            self.reply()
+
     def __enter__(self) -> Self:
         ready = threading.Event()
         listener = socket.create_server(("127.0.0.1", 0), backlog=128 if self._accepting else 0)
@@ -244,6 +268,9 @@ class FakeUpstream:
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections += 1
+        # asyncio leaves Nagle's algorithm on for a listener of this kind, and each part would wait 40 ms.
+        sock: socket.socket = writer.get_extra_info("socket")
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         task = asyncio.ensure_future(self._talk(reader, writer, self._connections))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -255,7 +282,7 @@ class FakeUpstream:
                 request = await _receive(reader, ahead, number)
                 self.requests.append(request)
                 if not self._replies:
-                    self.reply()
+                    self._reply_usual(request)
                 going, ahead = await self._answer(reader, writer, request, self._replies.popleft())
                 if not going:
                     return
