@@ -1,0 +1,173 @@
+"""A chat request as the gateway reads it: what matters to governance, and everything else untouched."""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+
+import msgspec
+import orjson
+
+from lukhas.errors import InvalidRequest
+
+MAX_SUBJECT_CHARS: Final = 256
+MAX_MODEL_CHARS: Final = 256
+_EXTENSION_FIELDS: Final = ("session", "user", "signals", "task")
+
+
+class Extension(msgspec.Struct, frozen=True):
+    """The body field `lukhas`, which is removed before the call goes upstream.
+
+    Attributes:
+        session: whose conversation this is.
+        user: the end user, instead of `safety_identifier` or `user`.
+        signals: signals of this call, as JSON; parsed by the modulation domain.
+        task: the task class that feedback is kept apart by.
+    """
+
+    session: str | None = None
+    user: str | None = None
+    signals: Any = None
+    task: str | None = None
+
+
+class ChatCall(msgspec.Struct, frozen=True):
+    """One chat completion request.
+
+    Attributes:
+        body: every field that goes upstream, as it came.
+        model: the model's name.
+        stream: whether the answer is to be streamed.
+        end_user: `safety_identifier`, else `user`, as the caller sent it.
+        extension: the `lukhas` field.
+    """
+
+    body: dict[str, Any]
+    model: str
+    stream: bool
+    end_user: str | None
+    extension: Extension
+
+
+def parse_json_object(raw: bytes) -> dict[str, Any]:
+    """Parse a request body that must be one JSON object.
+
+    Raises:
+        InvalidRequest: not UTF-8 JSON, or not an object.
+    """
+    if not raw.strip():
+        raise InvalidRequest("The request body is empty.", hint="Send a JSON object.")
+    try:
+        value: Any = orjson.loads(raw)
+    except orjson.JSONDecodeError as wrong:
+        raise InvalidRequest(f"The request body is not valid JSON: {wrong.msg} (character {wrong.pos}).") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("The request body must be a JSON object.")
+    return cast("dict[str, Any]", value)
+
+
+def parse_chat(raw: bytes) -> ChatCall:
+    """Read a chat request: only what governance needs is checked, the rest is the upstream's to judge.
+
+    Raises:
+        InvalidRequest: not JSON, or a field that governance needs has the wrong type.
+    """
+    body = parse_json_object(raw)
+    model: Any = body.get("model")
+    if not isinstance(model, str) or not model.strip() or len(model) > MAX_MODEL_CHARS:
+        raise InvalidRequest("'model' must be the name of a model.", param="model")
+    messages: Any = body.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise InvalidRequest("'messages' must be a list with at least one message.", param="messages")
+    for position, message in enumerate(cast("list[Any]", messages)):
+        role: Any = cast("dict[str, Any]", message).get("role") if isinstance(message, dict) else None
+        if not isinstance(role, str):
+            raise InvalidRequest(
+                f"messages[{position}] must be an object with a role.", param=f"messages[{position}].role"
+            )
+    stream: Any = body.get("stream")
+    if stream is not None and not isinstance(stream, bool):
+        raise InvalidRequest("'stream' must be true or false.", param="stream")
+    extension = _parse_extension(body.pop("lukhas", None))
+    end_user = _subject(body, "safety_identifier") or _subject(body, "user")
+    return ChatCall(body, model, bool(stream), extension.user or end_user, extension)
+
+
+def _parse_extension(value: Any) -> Extension:
+    if value is None:
+        return Extension()
+    if not isinstance(value, dict):
+        raise InvalidRequest("'lukhas' must be an object.", param="lukhas")
+    given = cast("dict[str, Any]", value)
+    for name in given:
+        if name not in _EXTENSION_FIELDS:
+            raise InvalidRequest(
+                f"'lukhas' has no field '{name[:64]}'.",
+                hint=f"It takes: {', '.join(_EXTENSION_FIELDS)}.",
+                param=f"lukhas.{name[:64]}",
+            )
+    return Extension(
+        session=_subject(given, "session", "lukhas."),
+        user=_subject(given, "user", "lukhas."),
+        signals=given.get("signals"),
+        task=_subject(given, "task", "lukhas."),
+    )
+
+
+def _subject(holder: dict[str, Any], name: str, prefix: str = "") -> str | None:
+    value: Any = holder.get(name)
+    return None if value is None else check_subject(value, prefix + name)
+
+
+def check_subject(value: Any, param: str) -> str:
+    """Return the name of a session, user or task: a text of 1 to 256 characters.
+
+    Raises:
+        InvalidRequest: anything else.
+    """
+    if not isinstance(value, str) or not value or len(value) > MAX_SUBJECT_CHARS:
+        raise InvalidRequest(f"'{param}' must be a text of 1 to {MAX_SUBJECT_CHARS} characters.", param=param)
+    return value
+
+
+class AnswerSummary(msgspec.Struct):
+    """What the record says of an answer.
+
+    Attributes:
+        finish_reasons: per choice, in order of their index.
+        usage: token counts as the upstream reported them.
+        model: the model that the upstream says answered.
+    """
+
+    finish_reasons: dict[int, str] = {}
+    usage: dict[str, int] | None = None
+    model: str | None = None
+
+    def add(self, value: Any) -> None:
+        """Take in one answer or one chunk; anything of an unexpected shape is left out."""
+        if not isinstance(value, dict):
+            return
+        part = cast("dict[str, Any]", value)
+        choices: Any = part.get("choices")
+        if isinstance(choices, list):
+            for position, choice in enumerate(cast("list[Any]", choices)):
+                fields = cast("dict[str, Any]", choice) if isinstance(choice, dict) else {}
+                reason: Any = fields.get("finish_reason")
+                if isinstance(reason, str):
+                    index: Any = fields.get("index", position)
+                    self.finish_reasons[index if isinstance(index, int) else position] = reason[:64]
+        usage: Any = part.get("usage")
+        if isinstance(usage, dict):
+            counts = {
+                name: count
+                for name, count in cast("dict[str, Any]", usage).items()
+                if isinstance(count, int) and not isinstance(count, bool) and len(name) <= 64
+            }
+            self.usage = counts
+        model: Any = part.get("model")
+        if self.model is None and isinstance(model, str):
+            self.model = model[:MAX_MODEL_CHARS]
+
+
+def error_body(message: str, *, kind: str, code: str | None, param: str | None = None) -> bytes:
+    """Return an error in OpenAI's shape."""
+    return orjson.dumps({"error": {"message": message, "type": kind, "param": param, "code": code}})
