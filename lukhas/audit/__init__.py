@@ -1,1 +1,1 @@
-"""The audit log: record bytes, leaf hashes, redaction, store."""
+"""The audit log: record bytes, redaction, the Merkle tree and the store."""

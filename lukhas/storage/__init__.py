@@ -1,1 +1,1 @@
-"""The database engines, the group-commit writer, the tables."""
+"""Databases: the engine, the group-commit writer, the tables and their migrations."""

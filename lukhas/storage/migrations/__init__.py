@@ -1,1 +1,1 @@
-"""Alembic migrations, run at start."""
+"""Alembic scripts: `versions` for the main database, `vault_versions` for the vault."""

@@ -1,0 +1,99 @@
+"""The tables, as the newest migrations leave them (`lukhas db check` compares the two)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, PrimaryKeyConstraint, Table, Text
+
+MAIN: Final = MetaData()
+VAULT: Final = MetaData()
+
+for _metadata in (MAIN, VAULT):
+    Table(
+        "revision",
+        _metadata,
+        Column("topic", Text, primary_key=True),
+        Column("number", BigInteger, nullable=False),
+    )
+
+# Only a column typed INTEGER is SQLite's own row key; anything else costs a second index on the hottest table.
+_ROW_KEY: Final = BigInteger().with_variant(Integer, "sqlite")
+
+AUDIT_RECORD: Final = Table(
+    "audit_record",
+    MAIN,
+    Column("leaf_index", _ROW_KEY, primary_key=True, autoincrement=False),
+    Column("audit_id", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("time_ms", BigInteger, nullable=False),
+    Column("leaf_hash", LargeBinary, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    Index("audit_record_by_id", "audit_id"),
+    Index("audit_record_by_time", "tenant", "time_ms"),
+)
+
+AUDIT_HEAD: Final = Table(
+    "audit_head",
+    MAIN,
+    Column("log", Text, primary_key=True),
+    Column("epoch", Integer, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("frontier", LargeBinary, nullable=False),
+    Column("open_from", BigInteger, nullable=False),
+)
+
+AUDIT_SEQUENCE: Final = Table(
+    "audit_sequence",
+    MAIN,
+    Column("key_id", Text, primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+)
+
+AUDIT_TILE: Final = Table(
+    "audit_tile",
+    MAIN,
+    Column("level", Integer, nullable=False),
+    Column("tile_index", BigInteger, nullable=False),
+    Column("hashes", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("level", "tile_index"),
+)
+
+AUDIT_CHECKPOINT: Final = Table(
+    "audit_checkpoint",
+    MAIN,
+    Column("size", _ROW_KEY, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, nullable=False),
+    Column("root", LargeBinary, nullable=False),
+    Column("time_ms", BigInteger, nullable=False),
+    Column("note", LargeBinary, nullable=False),
+)
+
+API_KEY: Final = Table(
+    "api_key",
+    MAIN,
+    Column("key_id", Text, primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("scopes", Text, nullable=False),
+    Column("digest", LargeBinary, nullable=False, unique=True),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("expires_ms", BigInteger, nullable=True),
+    Column("revoked_ms", BigInteger, nullable=True),
+)
+
+SUBJECT: Final = Table(
+    "subject",
+    VAULT,
+    Column("digest", LargeBinary, primary_key=True),
+    Column("sub_id", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+)
+
+VAULT_PEPPER: Final = Table(
+    "vault_pepper",
+    VAULT,
+    Column("proof", LargeBinary, primary_key=True),
+)

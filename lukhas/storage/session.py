@@ -1,0 +1,126 @@
+"""The writer's one connection: opened when needed, dropped for good after any failure of the disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from sqlalchemy import Connection, RootTransaction
+from sqlalchemy.exc import (
+    DatabaseError,
+    DBAPIError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+)
+from sqlalchemy.exc import (
+    TimeoutError as PoolTimeout,
+)
+
+from lukhas.storage.engine import Database
+from lukhas.storage.sqlite import BUSY_TIMEOUT_MS
+from lukhas.storage.turn import WriteTurn
+
+_RETRY_STEP_S: Final = 0.001
+
+
+def is_storage_failure(failure: BaseException, kind: str) -> bool:
+    """Tell a failure of the disk, file, lock or server from a fault in the data that was to be written."""
+    if isinstance(failure, (PoolTimeout, OSError)):
+        return True
+    if not isinstance(failure, DBAPIError):
+        return False
+    if failure.connection_invalidated or isinstance(failure, (OperationalError, InternalError)):
+        return True
+    if isinstance(failure, InterfaceError):
+        return kind == "postgresql"  # SQLite's driver raises it for a value that it cannot bind
+    return type(failure) is DatabaseError  # a malformed file
+
+
+class WriteSession:
+    """Runs transactions for one thread, on one connection that it keeps."""
+
+    __slots__ = ("_connection", "_database", "_turn")
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: Connection | None = None
+        self._turn: WriteTurn | None = None
+
+    def run(self, work: Callable[[Connection], None]) -> None:
+        """Run `work` in one transaction and commit it durably; on any error nothing of it stays.
+
+        Raises:
+            whatever `work` or the database raises. After a storage failure the connection is never used again.
+        """
+        connection = self._connection
+        try:
+            if connection is None:
+                connection = self._connection = self._open()
+            with self._begin(connection):
+                work(connection)
+        except BaseException as failure:
+            if connection is not None and is_storage_failure(failure, self._database.kind):
+                self._discard(connection)
+            raise
+        finally:
+            if self._database.shares_connection:
+                self.release()
+
+    def give_way(self) -> None:
+        """Let another process write, where one waits."""
+        if self._turn is not None:
+            self._turn.give_way()
+
+    def release(self) -> None:
+        """Give the connection back."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def close(self) -> None:
+        """Close everything this session holds."""
+        self.release()
+        turn, self._turn = self._turn, None
+        if turn is not None:
+            turn.close()
+
+    def _open(self) -> Connection:
+        if self._turn is None and self._database.path is not None and not self._database.shares_connection:
+            self._turn = WriteTurn(self._database.path)
+        connection = self._database.writer.connect()
+        if self._turn is not None:
+            self._set_busy_timeout(connection, 0)  # the wait in `_begin` is ours, since SQLite's own grows to 100 ms
+        return connection
+
+    def _begin(self, connection: Connection) -> RootTransaction:
+        turn = self._turn
+        try:
+            return connection.begin()
+        except OperationalError as failure:
+            if turn is None or "locked" not in str(failure.orig):
+                raise
+        with turn.waiting():
+            deadline = time.monotonic() + BUSY_TIMEOUT_MS / 1000
+            while True:
+                try:
+                    return connection.begin()
+                except OperationalError as failure:
+                    if "locked" not in str(failure.orig) or time.monotonic() > deadline:
+                        raise
+                time.sleep(_RETRY_STEP_S)
+
+    def _discard(self, connection: Connection) -> None:
+        # After a failed fsync the kernel may have dropped the dirty pages: only a new handle sees the truth.
+        self._connection = None
+        try:
+            connection.invalidate()
+        finally:
+            connection.close()
+
+    @staticmethod
+    def _set_busy_timeout(connection: Connection, ms: int) -> None:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        driver.execute(f"PRAGMA busy_timeout={ms}")
