@@ -17,7 +17,7 @@ SINGULAR_WITH_S = ("ss", "us", "is")
 SETS = {
     *("errors", "ids", "settings", "flags"),
     *("signals", "capabilities", "rules", "contracts", "adapters", "interfaces", "executors", "sensors", "problems"),
-    *("docs", "pages"),
+    *("docs", "pages", "headers"),
 }
 
 # Edges that turn any failure into an answer: file and function, and what the failure becomes.

@@ -10,7 +10,7 @@ from codebase import ROOT, place, tracked_files, tracked_texts
 
 # Written in pieces, since this file is tracked too.
 REGISTRY_HOSTS = ("python" + "hosted.org", "registry." + "npmjs.org", "proxy." + "golang.org", "pypi" + ".org/simple")
-HOME = re.compile(r"(?<![\w.])/(?:home|Users)/(?!<)[a-z][\w.-]*|(?<![\w.])/root/")
+HOME = re.compile(r"(?<![\w.])/(?:(?:home|Users)/(?!<)[a-z][\w.-]*|root/)")
 # What a browser fetches by itself: everything but the target of an ordinary link.
 LOADED = re.compile(
     r"""<(?!a\b)[a-z][^>]*\s(?:src|srcset|href|action|data|poster)\s*=\s*["']?(?:https?:)?//"""
