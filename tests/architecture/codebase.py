@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from shutil import which
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "lukhas"
@@ -35,12 +36,11 @@ def sources() -> dict[Path, str]:
 
 @cache
 def tracked_files() -> tuple[Path, ...]:
-    """Return what git tracks and what it would; in an unpacked archive, every file outside hidden folders."""
-    listing = subprocess.run(
-        ["git", "-c", "safe.directory=*", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False
-    )
-    if listing.returncode == 0:
-        found = [ROOT / name for name in listing.stdout.decode().split("\0") if name]
+    """Return what git tracks; in an unpacked archive, every file outside hidden folders."""
+    command = ["git", "-c", "safe.directory=*", "ls-files", "-z"]
+    listing = subprocess.run(command, cwd=ROOT, capture_output=True, check=False).stdout if which("git") else b""
+    if listing:
+        found = [ROOT / name for name in listing.decode().split("\0") if name]
     else:
         found = [p for p in ROOT.rglob("*") if not any(part.startswith(".") for part in p.relative_to(ROOT).parts)]
     return tuple(sorted(path for path in found if path.is_file() and not path.is_symlink()))

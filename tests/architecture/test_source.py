@@ -21,7 +21,12 @@ SETS = {
 }
 
 # Edges that turn any failure into an answer: file and function, and what the failure becomes.
-EDGES: dict[str, str] = {}
+EDGES: dict[str, str] = {
+    "lukhas/storage/engine.py::Database.data_version": "any driver's failure becomes StorageUnavailable, others go on",
+    "lukhas/storage/session.py::WriteSession.run": "drops a broken connection, then raises the failure on",
+    "lukhas/storage/writer.py::GroupCommitWriter._probe": "the failure becomes what readiness reports",
+    "lukhas/storage/writer.py::GroupCommitWriter._write": "the thread's failure becomes its callers' answers",
+}
 
 
 def broad_handlers(source: str) -> list[tuple[str, int]]:
