@@ -132,7 +132,8 @@ class FakeUpstream:
         self._accepting = accepting
         self._replies: deque[_Reply] = deque()
         self._connections = 0
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._talks: set[asyncio.Task[None]] = set()
+        self._waiting: set[socket.socket] = set()
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -256,26 +257,43 @@ class FakeUpstream:
         asyncio.run(self._serve(listener, ready))
 
     async def _serve(self, listener: socket.socket, ready: threading.Event) -> None:
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        server = await asyncio.start_server(self._accept, sock=listener)
+        listener.setblocking(False)
+        loop.add_reader(listener, self._accept, listener)
         ready.set()
         await self._stop.wait()
-        server.close()
-        for task in tuple(self._tasks):
+        loop.remove_reader(listener)
+        listener.close()
+        talks = tuple(self._talks)
+        for task in talks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*talks, return_exceptions=True)
+        # A task that is cancelled before its first step never reaches its own closing.
+        for conn in self._waiting:
+            conn.close()
+        # Transports close one turn of the loop after they are told to.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, listener: socket.socket) -> None:
+        # Not asyncio's server: closing that one while it accepts leaves the new connection open (CPython 3.11).
+        try:
+            conn, _ = listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        conn.setblocking(False)
+        # asyncio leaves Nagle's algorithm on for a connection of this kind, and each part would wait 40 ms.
+        conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._connections += 1
-        # asyncio leaves Nagle's algorithm on for a listener of this kind, and each part would wait 40 ms.
-        sock: socket.socket = writer.get_extra_info("socket")
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        task = asyncio.ensure_future(self._talk(reader, writer, self._connections))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._waiting.add(conn)
+        task = asyncio.ensure_future(self._talk(conn, self._connections))
+        self._talks.add(task)
+        task.add_done_callback(self._talks.discard)
 
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> None:
+    async def _talk(self, conn: socket.socket, number: int) -> None:
+        self._waiting.discard(conn)
+        reader, writer = await asyncio.open_connection(sock=conn)
         try:
             ahead = b""
             while True:
@@ -290,7 +308,10 @@ class FakeUpstream:
             # The client went away between two requests, or in the middle of sending one.
             return
         finally:
-            writer.close()
+            if self._stop is not None and self._stop.is_set():
+                writer.transport.abort()
+            else:
+                writer.close()
 
     async def _answer(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, request: ReceivedRequest, reply: _Reply
@@ -300,11 +321,10 @@ class FakeUpstream:
         leaving = asyncio.ensure_future(reader.read(1))
         try:
             await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if not sending.done():
+            if not sending.done() or sending.exception() is not None:
                 request.closed_at = time.monotonic()
                 request.closed.set()
                 return False, b""
-            await sending
             if reply.ending == "reset":
                 # Closing with a linger time of 0 sends RST instead of FIN.
                 sock: socket.socket = writer.get_extra_info("socket")
