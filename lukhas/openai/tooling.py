@@ -70,6 +70,15 @@ def strip_tools(
     return kept, Stripped(tuple(offered), tuple(removed), forced)
 
 
+def list_tools(body: dict[str, Any]) -> tuple[str, ...]:
+    """Return the names of every tool that a request offers.
+
+    Raises:
+        InvalidRequest: a tool-bearing field of the wrong shape.
+    """
+    return strip_tools(body, lambda _: True, lambda _: True)[1].offered
+
+
 def _read_list(name: str, entries: Any) -> list[dict[str, Any]]:
     if not isinstance(entries, list) or not all(isinstance(e, dict) for e in cast("list[Any]", entries)):
         raise InvalidRequest(f"'{name}' must be a list of objects.", param=name)

@@ -1,0 +1,427 @@
+"""The governed call, step by step: read, sense, decide, apply, record, call, record, release.
+
+Invariant I6 lives here: no byte of an answer leaves before the decision is durable, and the last one leaves only
+when the outcome is durable too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+import orjson
+
+from lukhas.access.keys import ApiKey
+from lukhas.audit.redaction import redact_text
+from lukhas.audit.store import Appended, AuditRecord, AuditStore
+from lukhas.clock import Clock
+from lukhas.errors import InvalidRequest, LukhasError, PolicyDenied, StorageUnavailable, UpstreamBroken
+from lukhas.gateway.enforcement import apply_decision, read_caller
+from lukhas.gateway.intake import list_subjects, merge_signals, sense
+from lukhas.gateway.policies import PolicyInForce
+from lukhas.gateway.relay import Ended, relay_events
+from lukhas.ids import make_id
+from lukhas.modulation.dispatcher import Decision
+from lukhas.modulation.signals import Signal, parse_signal_body, parse_signal_header
+from lukhas.modulation.state import SignalState
+from lukhas.openai.capabilities import CapabilityTable
+from lukhas.openai.headers import request_headers, response_headers
+from lukhas.openai.tooling import NOTHING, Stripped, list_tools
+from lukhas.openai.upstream import Upstream, UpstreamAnswer, UpstreamRequest
+from lukhas.openai.wire import AnswerSummary, ChatCall, check_subject, parse_chat
+from lukhas.telemetry import Metrics
+from lukhas.vault.subjects import SubjectVault
+
+MAX_SIGNAL_HEADER_BYTES: Final = 4096
+Headers = list[tuple[bytes, bytes]]
+
+
+class Incoming(msgspec.Struct):
+    """One authenticated request.
+
+    Attributes:
+        headers: raw, names in lower case.
+        answer_headers: what every answer to it carries, errors too; the pipeline adds to it as it learns.
+    """
+
+    request_id: str
+    key: ApiKey
+    headers: Sequence[tuple[bytes, bytes]]
+    body: bytes
+    answer_headers: Headers
+
+
+class Reply(msgspec.Struct):
+    """An answer to release: either `body`, or `events`.
+
+    Attributes:
+        events: a streamed answer's bytes, whole events at a time.
+        abandon: to be called when the events will not be drained to their end; does nothing after that.
+    """
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+    events: AsyncIterator[bytes] | None = None
+    abandon: Callable[[], None] = lambda: None
+
+
+class _Call(msgspec.Struct):
+    """What is known of one call while it runs."""
+
+    audit_id: str
+    incoming: Incoming
+    session: str | None
+    user: str | None
+    started: float
+    recorded: asyncio.Future[Appended] | None = None
+    ended: bool = False
+
+
+class Pipeline:
+    """Runs governed calls.
+
+    Args:
+        is_shadow: nothing is applied; everything is recorded as what it would have done.
+        record_deadline_s: longest wait for a durable record.
+        total_timeout_s: deadline of one whole call.
+        max_response_bytes: largest plain answer that is read.
+    """
+
+    def __init__(
+        self,
+        *,
+        policies: PolicyInForce,
+        state: SignalState,
+        vault: SubjectVault,
+        audit: AuditStore,
+        upstream: Upstream,
+        capabilities: CapabilityTable,
+        clock: Clock,
+        metrics: Metrics,
+        is_shadow: bool,
+        record_deadline_s: float,
+        total_timeout_s: float,
+        max_response_bytes: int,
+    ) -> None:
+        self._policies = policies
+        self._state = state
+        self._vault = vault
+        self._audit = audit
+        self._upstream = upstream
+        self._capabilities = capabilities
+        self._clock = clock
+        self._metrics = metrics
+        self._is_shadow = is_shadow
+        self._record_deadline_s = record_deadline_s
+        self._total_timeout_s = total_timeout_s
+        self._max_response_bytes = max_response_bytes
+
+    async def chat(self, incoming: Incoming) -> Reply:
+        """Run one chat completion.
+
+        Raises:
+            LukhasError: the call was refused or failed; `incoming.answer_headers` then hold what is known.
+        """
+        started = time.monotonic()
+        chat = parse_chat(incoming.body)
+        session_name, header_signals = _read_headers(incoming.headers)
+        if session_name is not None and chat.extension.session not in (None, session_name):
+            raise InvalidRequest("X-Lukhas-Session and lukhas.session name different sessions.", param="lukhas.session")
+        body_signals = [] if chat.extension.signals is None else parse_signal_body(chat.extension.signals)
+        signals = merge_signals(header_signals, body_signals)
+        session = await self._resolve(incoming.key, "session", session_name or chat.extension.session)
+        user = await self._resolve(incoming.key, "user", chat.end_user)
+        call = _Call(make_id("aud"), incoming, session, user, started)
+        try:
+            request = self._govern(call, chat, signals)
+            self._metrics.decide_seconds.observe(time.monotonic() - started)
+            answer = await self._send(call, request)
+            if answer.headers.get("content-type", "").startswith("text/event-stream") and answer.status < 400:
+                headers = [*response_headers(answer.headers), *incoming.answer_headers]
+                stream = self._stream(call, answer)
+                return Reply(answer.status, headers, events=stream, abandon=lambda: self._abandon(call, answer))
+            return await self._plain(call, answer)
+        except LukhasError as failure:
+            await self._end(call, _error_outcome(failure))
+            raise
+        except asyncio.CancelledError:
+            self._end_unawaited(call, {"status": "client_gone"})
+            raise
+
+    async def _resolve(self, key: ApiKey, kind: str, name: str | None) -> str | None:
+        if name is None:
+            return None
+        return await self._vault.resolve(key.tenant, kind, name)  # type: ignore[arg-type]
+
+    def _govern(self, call: _Call, chat: ChatCall, signals: Sequence[Signal]) -> UpstreamRequest:
+        """Sense, decide, apply, and start writing the decision."""
+        incoming = call.incoming
+        key = incoming.key
+        dispatcher = self._policies.dispatcher
+        policy = dispatcher.policy
+        # Everything that can be wrong with the request is found before its signals are taken in.
+        caller = read_caller(chat.body, dispatcher)
+        offered = list_tools(chat.body)
+        subjects = list_subjects(call.session, call.user, key)
+        sensed = sense(self._state, subjects, signals, key, policy.signals, self._metrics)
+        decision = dispatcher.decide(sensed.levels, caller=caller)
+        denial: PolicyDenied | None = None
+        body, written, stripped = chat.body, {}, NOTHING
+        try:
+            applied = apply_decision(chat.body, decision, dispatcher, self._capabilities.find(chat.model))
+            written, stripped = applied.written, applied.stripped
+            if not self._is_shadow:
+                body = applied.body
+        except PolicyDenied as refused:
+            denial = refused
+        self._metrics.safety_modes.labels(decision.safety_mode).inc()
+        incoming.answer_headers += self._answer_headers(call, decision, stripped)
+        record: dict[str, Any] = {
+            "mode": "shadow" if self._is_shadow else "enforce",
+            "dialect": "chat",
+            "model": redact_text(chat.model),
+            "stream": chat.stream,
+            "inputs": {
+                "levels": decision.levels,
+                "evidence": sensed.evidence,
+                "caller": caller,
+                "tools": [redact_text(name) for name in offered],
+            },
+            "policy": decision.policy,
+            "parameters": decision.parameters,
+            "style": decision.style,
+            "touched": decision.touched,
+            "trace": decision.trace,
+            "written": written,
+        }
+        if sensed.ignored:
+            record["inputs"]["ignored"] = sensed.ignored
+        if stripped.removed:
+            self._metrics.tools_stripped.inc(len(stripped.removed))
+            record["stripped"] = [redact_text(name) for name in stripped.removed]
+        if chat.extension.task is not None:
+            record["task"] = redact_text(chat.extension.task)
+        if denial is not None:
+            record["denied"] = redact_text(denial.message)
+        call.recorded = self._append(call, "decision", record)
+        self._metrics.in_flight.inc()
+        if denial is not None and not self._is_shadow:
+            raise denial
+        return UpstreamRequest(
+            method="POST",
+            path="/chat/completions",
+            body=orjson.dumps(body),
+            headers=request_headers(incoming.headers),
+            stream=chat.stream,
+        )
+
+    def _answer_headers(self, call: _Call, decision: Decision, stripped: Stripped) -> Headers:
+        if self._is_shadow:
+            # An application that follows these headers must not act on what was only thought.
+            defaults = self._policies.policy.defaults
+            parameters, mode = dict(defaults), str(defaults["safety_mode"])
+        else:
+            parameters, mode = decision.parameters, decision.safety_mode
+        headers: Headers = [
+            (b"x-lukhas-audit-id", call.audit_id.encode()),
+            (b"x-lukhas-policy", decision.policy.encode()),
+            (b"x-lukhas-mode", b"shadow" if self._is_shadow else b"enforce"),
+            (b"x-lukhas-safety-mode", mode.encode()),
+            (b"x-lukhas-parameters", orjson.dumps(parameters)),
+        ]
+        if stripped.removed and not self._is_shadow:
+            names = ", ".join(name for name in stripped.removed if name.isascii() and name.isprintable())
+            headers.append((b"x-lukhas-tools-stripped", names[:1000].encode("ascii")))
+        return headers
+
+    async def _send(self, call: _Call, request: UpstreamRequest) -> UpstreamAnswer:
+        """Call upstream while the decision is being written; return once both are here."""
+        recorded, task = call.recorded, asyncio.current_task()
+        if recorded is None or task is None:
+            raise AssertionError("a call is sent from a task, after its decision was handed to the writer")
+        is_sending, is_refused = True, False
+
+        def stop_call(future: asyncio.Future[Appended]) -> None:
+            # The model must not work on a call that cannot be recorded.
+            nonlocal is_refused
+            if is_sending and not future.cancelled() and future.exception() is not None:
+                is_refused = True
+                task.cancel()
+
+        recorded.add_done_callback(stop_call)
+        began = time.monotonic()
+        try:
+            answer = await self._upstream.send(request, deadline=call.started + self._total_timeout_s)
+        except asyncio.CancelledError:
+            if is_refused and not task.uncancel():
+                raise StorageUnavailable(*_UNRECORDED) from recorded.exception()
+            raise
+        finally:
+            is_sending = False
+        self._metrics.upstream_seconds.observe(time.monotonic() - began)
+        self._metrics.upstream_attempts.inc(answer.attempts)
+        try:
+            await self._durable(recorded)
+        except BaseException:
+            answer.abort()
+            raise
+        return answer
+
+    async def _plain(self, call: _Call, answer: UpstreamAnswer) -> Reply:
+        try:
+            body = await answer.read(self._max_response_bytes)
+        except BaseException:
+            answer.abort()
+            raise
+        summary = AnswerSummary()
+        is_error = answer.status >= 400
+        try:
+            summary.add(orjson.loads(body))
+        except orjson.JSONDecodeError as wrong:
+            if not is_error:
+                raise UpstreamBroken("The upstream's answer is not JSON.") from wrong
+        await self._end(call, _outcome("upstream_error" if is_error else "ok", answer, summary, len(body)))
+        await answer.close()
+        return Reply(answer.status, [*response_headers(answer.headers), *call.incoming.answer_headers], body)
+
+    async def _stream(self, call: _Call, answer: UpstreamAnswer) -> AsyncIterator[bytes]:
+        summary = AnswerSummary()
+        ended = Ended()
+        try:
+            async for chunk in relay_events(answer, summary, ended):
+                yield chunk
+            outcome = _outcome(ended.status, answer, summary, ended.released_bytes)
+            if ended.problem is not None:
+                outcome["error"] = ended.problem.code
+            try:
+                await self._end(call, outcome)
+            except LukhasError as failure:
+                # Half an answer is out; its end may not follow unrecorded.
+                yield ended.error_event(failure)
+                return
+            yield ended.last_bytes
+        except (asyncio.CancelledError, GeneratorExit):
+            self._end_unawaited(call, _outcome("client_gone", answer, summary, ended.released_bytes))
+            raise
+        finally:
+            answer.abort()
+
+    def _abandon(self, call: _Call, answer: UpstreamAnswer) -> None:
+        """Close a stream whose generator may never have been started."""
+        self._end_unawaited(call, _outcome("client_gone", answer, AnswerSummary(), 0))
+        answer.abort()
+
+    async def _end(self, call: _Call, outcome: dict[str, Any]) -> None:
+        """Write the outcome and wait until decision and outcome are durable; once per call.
+
+        Raises:
+            StorageUnavailable, Overloaded: one of them is not.
+        """
+        if call.ended or call.recorded is None:
+            return
+        began = time.monotonic()
+        self._close(call, outcome)
+        await self._durable(call.recorded)
+        await self._durable(self._append(call, "outcome", outcome))
+        self._metrics.record_seconds.observe(time.monotonic() - began)
+
+    def _end_unawaited(self, call: _Call, outcome: dict[str, Any]) -> None:
+        """Write the outcome of a call whose caller is gone: nobody is left to wait for it."""
+        if call.ended or call.recorded is None:
+            return
+        self._close(call, outcome)
+        call.recorded.add_done_callback(_swallow)
+        try:
+            self._append(call, "outcome", outcome).add_done_callback(_swallow)
+        except LukhasError:
+            return  # closed as lost later
+
+    def _close(self, call: _Call, outcome: dict[str, Any]) -> None:
+        call.ended = True
+        elapsed = time.monotonic() - call.started
+        outcome["duration_ms"] = round(elapsed * 1000, 3)
+        self._metrics.in_flight.dec()
+        self._metrics.calls.labels(outcome["status"]).inc()
+        self._metrics.call_seconds.observe(elapsed)
+
+    def _append(self, call: _Call, kind: str, body: dict[str, Any]) -> asyncio.Future[Appended]:
+        key = call.incoming.key
+        return self._audit.append(
+            AuditRecord(
+                kind=kind,
+                audit_id=call.audit_id,
+                tenant=key.tenant,
+                key_id=key.key_id,
+                request_id=call.incoming.request_id,
+                time_ms=self._clock.now_ms(),
+                session=call.session,
+                user=call.user,
+                body=body,
+            )
+        )
+
+    async def _durable(self, future: asyncio.Future[Appended]) -> None:
+        """Wait until a record is durable.
+
+        Raises:
+            StorageUnavailable: it failed, or did not come in time.
+        """
+        try:
+            if future.done():
+                future.result()
+                return
+            async with asyncio.timeout(self._record_deadline_s):
+                await future
+        except TimeoutError as late:
+            raise StorageUnavailable(*_UNRECORDED) from late
+        except StorageUnavailable as failure:
+            raise StorageUnavailable(*_UNRECORDED) from failure
+
+
+_UNRECORDED: Final = ("The call was refused: its record could not be written.",)
+
+
+def _read_headers(headers: Sequence[tuple[bytes, bytes]]) -> tuple[str | None, list[Signal]]:
+    session: str | None = None
+    signals: list[Signal] = []
+    for name, value in headers:
+        if name == b"x-lukhas-session":
+            try:
+                text = value.decode("utf-8")
+            except UnicodeDecodeError:
+                raise InvalidRequest("X-Lukhas-Session is not UTF-8 text.", param="X-Lukhas-Session") from None
+            if session not in (None, text):
+                raise InvalidRequest("X-Lukhas-Session stands twice.", param="X-Lukhas-Session")
+            session = check_subject(text, "X-Lukhas-Session")
+        elif name == b"x-lukhas-signals":
+            if len(value) > MAX_SIGNAL_HEADER_BYTES:
+                raise InvalidRequest("X-Lukhas-Signals is too long.", param="X-Lukhas-Signals")
+            if value.strip():
+                signals = merge_signals(signals, parse_signal_header(value.decode("latin-1")))
+    return session, signals
+
+
+def _outcome(status: str, answer: UpstreamAnswer, summary: AnswerSummary, size: int) -> dict[str, Any]:
+    return {
+        "status": status,
+        "http_status": answer.status,
+        "attempts": answer.attempts,
+        "finish_reasons": {str(index): reason for index, reason in sorted(summary.finish_reasons.items())},
+        "usage": summary.usage,
+        "model": None if summary.model is None else redact_text(summary.model),
+        "answer_bytes": size,
+    }
+
+
+def _error_outcome(failure: LukhasError) -> dict[str, Any]:
+    status = "denied" if isinstance(failure, PolicyDenied) else "failed"
+    return {"status": status, "error": failure.code}
+
+
+def _swallow(future: asyncio.Future[Appended]) -> None:
+    if not future.cancelled():
+        future.exception()  # mark as seen; the decision is closed as lost later
