@@ -113,11 +113,13 @@ empty) and, where one is known, the field or setting at fault. A class stands be
 
 def metrics_page(source: str) -> str:
     """Return docs/reference/metrics.md for the text of `lukhas/telemetry.py`."""
-    rows = [(f"`{m.name}`", m.kind, ", ".join(f"`{label}`" for label in m.labels), m.doc) for m in metrics(source)]
+    rows = [
+        (f"`{served_name(m)}`", m.kind, ", ".join(f"`{label}`" for label in m.labels), m.doc) for m in metrics(source)
+    ]
     return (
         "# Metrics\n\n"
         + MADE.format(source="`lukhas/telemetry.py`")
-        + "\nServed at `/metrics` in the Prometheus text format. A counter's name ends in `_total` there.\n\n"
+        + "\nServed at `/metrics` in the Prometheus text format, with the names below.\n\n"
         + _table(("metric", "kind", "labels", "meaning"), rows)
     )
 
@@ -162,6 +164,11 @@ def metrics(source: str) -> list[Metric]:
         except (KeyError, ValueError):
             raise ValueError(f"line {node.lineno}: name, text and labels of a metric must be written out") from None
     return sorted(found, key=lambda metric: metric.name)
+
+
+def served_name(metric: Metric) -> str:
+    """Return the name under which Prometheus sees a metric: a counter's ends in `_total`, whatever was declared."""
+    return f"{metric.name.removesuffix('_total')}_total" if metric.kind == "counter" else metric.name
 
 
 def pages() -> dict[Path, str]:

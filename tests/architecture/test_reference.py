@@ -95,6 +95,12 @@ def test_metrics_source_is_read_in_every_spelling() -> None:
         reference.metrics("Counter(NAME, 'A.')")
 
 
+def test_metrics_page_names_are_those_that_are_served() -> None:
+    """Whoever copies a name from the page finds it in Prometheus."""
+    page = reference.metrics_page("Counter('a_calls', 'A.')\nCounter('b_total', 'B.')\nGauge('c', 'C.')")
+    assert re.findall(r"^\| `(\w+)`", page, re.MULTILINE) == ["a_calls_total", "b_total", "c"]
+
+
 def test_dependencies_page_has_a_line_for_each_and_no_other() -> None:
     """Each dependency has its licence, its reason, and the locked version with its year as a sign of life."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))

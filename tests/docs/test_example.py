@@ -74,9 +74,8 @@ def gateway(environ: Mapping[str, str]) -> Iterator[None]:
     """Run `lukhas serve` with the echo upstream until the examples of a page are through."""
     log = Path(environ["LUKHAS_DATA_DIR"]).parent / "gateway.log"
     with log.open("wb") as sink:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "lukhas.cli.main", "serve"], env=dict(environ), stdout=sink, stderr=sink
-        )
+        command = [str(Path(sys.executable).parent / "lukhas"), "serve"]
+        process = subprocess.Popen(command, env=dict(environ), stdin=subprocess.DEVNULL, stdout=sink, stderr=sink)
         try:
             for _ in range(DEADLINE_S * 20):
                 assert process.poll() is None, log.read_text("utf-8")
