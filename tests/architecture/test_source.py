@@ -23,14 +23,16 @@ SETS = {
 # Edges that turn any failure into an answer: file and function, and what the failure becomes.
 EDGES: dict[str, str] = {
     "lukhas/storage/engine.py::Database.data_version": "any driver's failure becomes StorageUnavailable, others go on",
-    "lukhas/storage/session.py::WriteSession.run": "drops a broken connection, then raises the failure on",
     "lukhas/storage/writer.py::GroupCommitWriter._probe": "the failure becomes what readiness reports",
     "lukhas/storage/writer.py::GroupCommitWriter._write": "the thread's failure becomes its callers' answers",
 }
 
 
 def broad_handlers(source: str) -> list[tuple[str, int]]:
-    """Return (function, line) of each except that catches everything, contextlib.suppress included."""
+    """Return (function, line) of each except that catches everything, contextlib.suppress included.
+
+    What cleans up and then raises the same failure on, on every path, catches nothing.
+    """
     found: list[tuple[str, int]] = []
 
     def visit(node: ast.AST, trail: tuple[str, ...]) -> None:
@@ -38,7 +40,8 @@ def broad_handlers(source: str) -> list[tuple[str, int]]:
             trail = (*trail, node.name)
         caught: list[ast.expr | None] = []
         if isinstance(node, ast.ExceptHandler):
-            caught = list(node.type.elts) if isinstance(node.type, ast.Tuple) else [node.type]
+            if not _goes_on(node):
+                caught = list(node.type.elts) if isinstance(node.type, ast.Tuple) else [node.type]
         elif isinstance(node, ast.Call) and _name(node.func) == "suppress":
             caught = list(node.args)
         if any(kind is None or _name(kind) in BROAD for kind in caught):
@@ -48,6 +51,14 @@ def broad_handlers(source: str) -> list[tuple[str, int]]:
 
     visit(ast.parse(source), ())
     return found
+
+
+def _goes_on(handler: ast.ExceptHandler) -> bool:
+    last = handler.body[-1]
+    leaves = (ast.Return, ast.Break, ast.Continue)
+    return (
+        isinstance(last, ast.Raise) and last.exc is None and not any(isinstance(n, leaves) for n in ast.walk(handler))
+    )
 
 
 def _name(node: ast.expr) -> str:
@@ -85,6 +96,13 @@ def test_broad_except_stands_only_at_a_named_edge() -> None:
         pytest.param("try:\n    f()\nexcept (KeyError, BaseException):\n    pass", 1, id="in-a-tuple"),
         pytest.param("try:\n    f()\nexcept* Exception:\n    pass", 1, id="group"),
         pytest.param("import contextlib\nwith contextlib.suppress(Exception):\n    f()", 1, id="suppress"),
+        pytest.param("try:\n    f()\nexcept Exception:\n    g()\n    raise Other from None", 1, id="becomes-another"),
+        pytest.param(
+            "for _ in x:\n    try:\n        f()\n    except Exception as e:\n        if e:\n            break\n        raise",
+            1,
+            id="raises-on-some-paths",
+        ),
+        pytest.param("try:\n    f()\nexcept BaseException:\n    g()\n    raise", 0, id="cleans-up-and-raises"),
         pytest.param("try:\n    f()\nexcept (KeyError, OSError):\n    pass", 0, id="narrow"),
     ],
 )
