@@ -6,11 +6,12 @@ in OpenAI's shape too, so that one client can read both.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 
 from lukhas import errors
+from lukhas.modulation.yaml_source import Mistake
 
 STATUS: Final[dict[type[errors.LukhasError], int]] = {
     errors.LukhasError: 500,
@@ -98,7 +99,7 @@ def _details(error: errors.LukhasError) -> list[dict[str, Any]]:
     if isinstance(error, errors.PolicyError):
         return [
             {"path": m.path, "line": m.place.line, "column": m.place.column, "message": m.message}
-            for m in error.mistakes
+            for m in cast("tuple[Mistake, ...]", error.mistakes)
         ]
     return [] if error.param is None else [{"path": error.param, "message": error.message}]
 

@@ -1,0 +1,69 @@
+"""The composition root: one Settings in, one ASGI application out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from lukhas.api import operations
+from lukhas.api.control import add_problem_handlers, describe_app
+from lukhas.api.openai_compat import OpenAISurface
+from lukhas.api.v1 import audit, modulate, policy, signals
+from lukhas.gateway.runtime import Runtime, open_runtime
+from lukhas.settings import Settings
+
+
+class Application(FastAPI):
+    """FastAPI for the control plane, with the OpenAI surface in front of its middleware.
+
+    The governed call is the hot path: in front, it costs no routing and no middleware.
+    """
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Put `/v1` in front of everything else."""
+        control = super().build_middleware_stack()
+        surface = OpenAISurface(self.state.runtime)
+
+        async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http" and (scope["path"].startswith("/v1/") or scope["path"] == "/v1"):
+                await surface(scope, receive, send)
+            else:
+                await control(scope, receive, send)
+
+        return dispatch
+
+
+def build_app(settings: Settings, **overrides: Any) -> Application:
+    """Open everything from one Settings and return the application that serves it.
+
+    Args:
+        settings: what to open.
+        overrides: for tests and embedding: `clock`, `upstream`, `metrics`, as `open_runtime` takes them.
+
+    Raises:
+        ConfigurationError, PolicyError, StorageUnavailable: it cannot serve; nothing is left open.
+    """
+    return serve_runtime(open_runtime(settings, **overrides))
+
+
+def serve_runtime(runtime: Runtime) -> Application:
+    """Return the application that serves an open runtime, and closes it at shutdown."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        await runtime.start()
+        try:
+            yield
+        finally:
+            await runtime.stop()
+
+    app = Application(**describe_app(), lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
+    app.state.runtime = runtime
+    add_problem_handlers(app)
+    for module in (operations, audit, modulate, policy, signals):
+        app.include_router(module.router)
+    return app

@@ -1,0 +1,300 @@
+"""Everything that one serving process holds open, in the order in which it opens and closes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import structlog
+
+from lukhas.access.keys import AdminKey, KeyStore
+from lukhas.access.ring import ApiKey
+from lukhas.audit.store import AuditRecord, AuditStore
+from lukhas.clock import Clock, SystemClock
+from lukhas.errors import LukhasError, ShuttingDown, StorageUnavailable
+from lukhas.gateway.pipeline import Pipeline
+from lukhas.gateway.policies import PolicyInForce
+from lukhas.ids import make_id
+from lukhas.modulation.state import SignalState
+from lukhas.openai.capabilities import CapabilityTable, load_capabilities
+from lukhas.openai.upstream import Upstream, make_upstream
+from lukhas.settings import Settings
+from lukhas.storage import migrate
+from lukhas.storage.engine import Database, open_database, vault_url
+from lukhas.storage.serving import ServingLock
+from lukhas.storage.writer import GroupCommitWriter
+from lukhas.telemetry import Metrics
+from lukhas.vault.subjects import SubjectVault
+
+log = structlog.get_logger("lukhas.runtime")
+
+WATCH_EVERY_S: Final = 0.2
+POLICY_EVERY_S: Final = 0.5
+HOUSEKEEPING_EVERY_S: Final = 15.0
+SUMMARY_EVERY_S: Final = 60.0
+SYSTEM: Final = "system"
+
+
+class Runtime:
+    """One serving process. Open it with `open_runtime`, then `start` it on the event loop that serves.
+
+    Attributes:
+        admin: where the admin key comes from; its secret, if new, is shown once by whoever serves.
+        is_draining: no new call is taken.
+        unauthenticated: refusals since the last summary record.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock,
+        metrics: Metrics,
+        lock: ServingLock,
+        database: Database,
+        vault_database: Database,
+        writer: GroupCommitWriter,
+        vault_writer: GroupCommitWriter,
+        upstream: Upstream,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.metrics = metrics
+        self.database = database
+        self.writer = writer
+        self.upstream = upstream
+        self.capabilities: CapabilityTable = load_capabilities(settings.capabilities)
+        self.policies = PolicyInForce(settings.policy, metrics)
+        self.audit = AuditStore(database, writer, clock)
+        self.lost = self.audit.close_lost()
+        self.keys = KeyStore(database, writer, clock)
+        self.admin: AdminKey = self.keys.ensure_admin(settings)
+        self.vault = SubjectVault(vault_database, vault_writer, clock=clock)
+        self.state = SignalState(self.policies.policy.signals, clock, entries_per_key=settings.signal_entries_per_key)
+        self.pipeline = Pipeline(
+            policies=self.policies,
+            state=self.state,
+            vault=self.vault,
+            audit=self.audit,
+            upstream=upstream,
+            capabilities=self.capabilities,
+            clock=clock,
+            metrics=metrics,
+            is_shadow=settings.mode == "shadow",
+            record_deadline_s=settings.writer_deadline_s,
+            total_timeout_s=settings.upstream_total_timeout_s,
+            max_response_bytes=settings.max_response_bytes,
+        )
+        self.is_draining = False
+        self.unauthenticated = 0
+        self._lock = lock
+        self._vault_database = vault_database
+        self._vault_writer = vault_writer
+        self._tasks: list[asyncio.Task[None]] = []
+        self._keys_stale: str | None = None
+
+    def authenticate(self, secret: str) -> ApiKey:
+        """Return the key that a secret belongs to; refusals are counted for the summary.
+
+        Raises:
+            Unauthenticated: it is none.
+        """
+        try:
+            return self.keys.ring.authenticate(secret, self.clock.now_ms())
+        except LukhasError:
+            self.count_unauthenticated()
+            raise
+
+    def count_unauthenticated(self) -> None:
+        """Count one refusal for want of a valid key."""
+        self.unauthenticated += 1
+        self.metrics.unauthenticated.inc()
+
+    def check_serving(self) -> None:
+        """Refuse work while the process drains.
+
+        Raises:
+            ShuttingDown: it does.
+        """
+        if self.is_draining:
+            raise ShuttingDown("The gateway is shutting down.", hint="Try again; another instance will answer.")
+
+    def make_record(self, kind: str, body: dict[str, Any], key: ApiKey | None = None, **more: Any) -> AuditRecord:
+        """Make a record of something that is not a governed call; without a key it is the system's own."""
+        fields: dict[str, Any] = {"audit_id": make_id("aud"), "request_id": None, "session": None, "user": None}
+        return AuditRecord(
+            kind=kind,
+            tenant="" if key is None else key.tenant,
+            key_id=SYSTEM if key is None else key.key_id,
+            time_ms=self.clock.now_ms(),
+            body=body,
+            **(fields | more),
+        )
+
+    async def record(self, record: AuditRecord) -> str:
+        """Write a record durably and return its audit id.
+
+        Raises:
+            StorageUnavailable: it could not be written in time.
+        """
+        try:
+            async with asyncio.timeout(self.settings.writer_deadline_s):
+                await self.audit.append(record)
+        except TimeoutError as late:
+            raise StorageUnavailable("The record could not be written in time.") from late
+        return record.audit_id
+
+    async def start(self) -> None:
+        """Start the background work. Needs the event loop that serves."""
+        policy = self.policies.policy
+        await self.record(self.make_record("policy", {"event": "in_force", "policy": policy.id, "name": policy.name}))
+        self._tasks = [
+            asyncio.create_task(_repeat(WATCH_EVERY_S, self._watch_keys), name="watch-keys"),
+            asyncio.create_task(_repeat(POLICY_EVERY_S, self._watch_policy), name="watch-policy"),
+            asyncio.create_task(_repeat(HOUSEKEEPING_EVERY_S, self._keep_house), name="housekeeping"),
+            asyncio.create_task(_repeat(SUMMARY_EVERY_S, self._summarise), name="summary"),
+        ]
+        log.info("gateway_started", policy=policy.id, mode=self.settings.mode, lost=self.lost)
+
+    async def stop(self) -> None:
+        """Stop the background work, flush every record, close everything. May be called twice."""
+        self.is_draining = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        with contextlib.suppress(LukhasError):
+            await self._summarise()
+        await self.upstream.close()
+        flushed = await asyncio.to_thread(self.close)
+        log.info("gateway_stopped", flushed=flushed)
+
+    def close(self) -> bool:
+        """Flush the writers and close the databases; return whether everything waiting was written."""
+        timeout_s = max(self.settings.writer_deadline_s, 5.0)
+        flushed = self.writer.close(timeout_s)
+        flushed = self._vault_writer.close(timeout_s) and flushed
+        self.database.close()
+        self._vault_database.close()
+        self._lock.release()
+        return flushed
+
+    async def check(self) -> dict[str, Any]:
+        """Return the truth about each dependency, for `/readyz`."""
+        upstream = await self.upstream.check()
+        policy = self.policies.status()
+        database = None if self.writer.healthy else (self.writer.last_error or "the writer has stopped")
+        vault = None if self._vault_writer.healthy else (self._vault_writer.last_error or "the writer has stopped")
+        ready = database is None and vault is None and not self.is_draining
+        degraded = upstream is not None or policy.problem is not None or self._keys_stale is not None
+        return {
+            "ready": ready,
+            "status": "unavailable" if not ready else "degraded" if degraded else "ok",
+            "draining": self.is_draining,
+            "mode": self.settings.mode,
+            "checks": {
+                "database": _state(database, waiting_rows=self.writer.depth),
+                "vault": _state(vault),
+                "keys": _state(self._keys_stale),
+                "policy": _state(policy.problem, id=policy.policy, source=policy.source),
+                "upstream": _state(upstream, name=self.upstream.name),
+            },
+        }
+
+    async def _watch_keys(self) -> None:
+        try:
+            await asyncio.to_thread(self.keys.refresh_if_changed)
+        except StorageUnavailable as failure:
+            if self._keys_stale is None:
+                log.warning("keys_not_refreshed", problem=failure.message)
+            self._keys_stale = failure.message
+            return
+        self._keys_stale = None
+
+    async def _watch_policy(self) -> None:
+        found = await asyncio.to_thread(self.policies.read_if_changed)
+        if found is None:
+            return
+        before = self.policies.policy.id
+        # Recorded first: no call may be decided by a policy that the log does not know.
+        await self.record(
+            self.make_record("policy", {"event": "in_force", "policy": found.id, "name": found.name, "before": before})
+        )
+        self.policies.adopt(found)
+        self.state.configure(found.signals)
+
+    async def _keep_house(self) -> None:
+        self.metrics.signal_entries.set(self.state.sweep())
+        patience_ms = round((self.settings.upstream_total_timeout_s + 60) * 1000)
+        await asyncio.to_thread(self.audit.close_overdue, self.clock.now_ms() - patience_ms)
+
+    async def _summarise(self) -> None:
+        count, self.unauthenticated = self.unauthenticated, 0
+        if count:
+            await self.record(self.make_record("refusal", {"event": "unauthenticated", "count": count}))
+
+
+def open_runtime(
+    settings: Settings, *, clock: Clock | None = None, upstream: Upstream | None = None, metrics: Metrics | None = None
+) -> Runtime:
+    """Open everything that serving needs: lock, databases (migrated), writers, keys, policy, upstream.
+
+    Raises:
+        ConfigurationError: another process serves this directory, or something is not set up.
+        PolicyError: the policy does not load; without one nothing is served.
+        StorageUnavailable: a database cannot be used.
+    """
+    with contextlib.ExitStack() as undo:
+        lock = ServingLock(settings.data_dir)
+        lock.acquire()
+        undo.callback(lock.release)
+        database = open_migrated(settings.sqlalchemy_url)
+        undo.callback(database.close)
+        vault_database = open_migrated(vault_url(settings.sqlalchemy_url), is_vault=True)
+        undo.callback(vault_database.close)
+        writer = GroupCommitWriter(database, max_rows=settings.writer_queue_rows)
+        writer.start()
+        undo.callback(writer.close, 5.0)
+        vault_writer = GroupCommitWriter(vault_database, max_rows=settings.writer_queue_rows, name="vault-writer")
+        vault_writer.start()
+        undo.callback(vault_writer.close, 5.0)
+        runtime = Runtime(
+            settings,
+            clock=clock or SystemClock(),
+            metrics=metrics or Metrics(),
+            lock=lock,
+            database=database,
+            vault_database=vault_database,
+            writer=writer,
+            vault_writer=vault_writer,
+            upstream=upstream or make_upstream(settings),
+        )
+        undo.pop_all()
+        return runtime
+
+
+def open_migrated(url: str, *, is_vault: bool = False) -> Database:
+    """Open a database and bring its tables up to date."""
+    database = open_database(url, schema="vault" if is_vault else "main")
+    try:
+        if not migrate.is_current(database):
+            migrate.upgrade(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _state(problem: str | None, **more: Any) -> dict[str, Any]:
+    return {"ok": problem is None, **({} if problem is None else {"problem": problem}), **more}
+
+
+async def _repeat(every_s: float, work: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        await asyncio.sleep(every_s)
+        try:
+            await work()
+        except LukhasError as failure:
+            log.warning("background_work_failed", work=work.__name__, code=failure.code, problem=failure.message)
