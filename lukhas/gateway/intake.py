@@ -76,9 +76,15 @@ def check_may_emit(key: ApiKey, signals: Sequence[Signal], specs: Mapping[str, S
 
 
 def emit_signals(
-    state: SignalState, subject: Subject, signals: Sequence[Signal], key: ApiKey, via: str, metrics: Metrics
+    state: SignalState,
+    subject: Subject,
+    signals: Sequence[Signal],
+    key: ApiKey,
+    via: str,
+    metrics: Metrics,
+    now_ms: int,
 ) -> list[Receipt]:
-    """Emit checked signals to one subject, as this key, at the state's own time."""
+    """Emit checked signals to one subject, as this key."""
     receipts: list[Receipt] = []
     for signal in signals:
         receipt = state.emit(
@@ -88,6 +94,7 @@ def emit_signals(
             ttl_ms=signal.ttl_ms,
             source=f"{via}:{key.key_id}",
             owner=key.key_id,
+            now_ms=now_ms,
         )
         metrics.signals.labels(signal.name, "yes" if receipt.accepted else "no").inc()
         receipts.append(receipt)
@@ -101,6 +108,7 @@ def sense(
     key: ApiKey,
     specs: Mapping[str, SignalSpec],
     metrics: Metrics,
+    now_ms: int,
 ) -> Sensed:
     """Take a call's signals in and return the levels that count for it.
 
@@ -112,7 +120,7 @@ def sense(
     if signals:
         check_may_emit(key, signals, specs)
         if subjects[0].scope in ("session", "user"):
-            receipts = emit_signals(state, subjects[0], signals, key, "call", metrics)
+            receipts = emit_signals(state, subjects[0], signals, key, "call", metrics, now_ms)
             ignored = tuple(
                 Ignored(signal.name, signal.level, receipt.retry_after_ms)
                 for signal, receipt in zip(signals, receipts, strict=True)
@@ -120,7 +128,7 @@ def sense(
             )
         else:
             own = list(signals)
-    evidence = state.levels(subjects)
+    evidence = state.levels(subjects, now_ms)
     for signal in own:
         spec = specs[signal.name]
         known = evidence.get(signal.name)

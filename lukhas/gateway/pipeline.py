@@ -167,7 +167,8 @@ class Pipeline:
         caller = read_caller(chat.body, dispatcher)
         offered = list_tools(chat.body)
         subjects = list_subjects(call.session, call.user, key)
-        sensed = sense(self._state, subjects, signals, key, policy.signals, self._metrics)
+        now_ms = self._clock.now_ms()
+        sensed = sense(self._state, subjects, signals, key, policy.signals, self._metrics, now_ms)
         decision = dispatcher.decide(sensed.levels, caller=caller)
         denial: PolicyDenied | None = None
         body, written, stripped = chat.body, {}, NOTHING

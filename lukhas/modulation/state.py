@@ -133,9 +133,17 @@ class SignalState:
                         self._drop((subject, name, source))
 
     def emit(
-        self, subject: Subject, signal: str, level: float, *, ttl_ms: int | None, source: str, owner: str
+        self,
+        subject: Subject,
+        signal: str,
+        level: float,
+        *,
+        ttl_ms: int | None,
+        source: str,
+        owner: str,
+        now_ms: int | None = None,
     ) -> Receipt:
-        """Take one emission in, at the clock's time.
+        """Take one emission in, at the clock's time, or at `now_ms` where several steps share one reading of it.
 
         A style emission replaces its source's last one, unless inside the cooldown. A guard emission never lowers:
         it is kept beside earlier ones unless one of them dominates it in level and remaining life.
@@ -145,7 +153,8 @@ class SignalState:
         """
         require_known((signal,), self._specs)
         spec = self._specs[signal]
-        now, tick = self._clock.now_ms(), self._clock.monotonic_ms()
+        now = self._clock.now_ms() if now_ms is None else now_ms
+        tick = self._clock.monotonic_ms()
         life = min(spec.ttl_ms if ttl_ms is None else ttl_ms, spec.max_ttl_ms)
         new = Emission(level, now, life, tick, owner)
         held = [e for e in self._sources(subject, signal).get(source, []) if e.is_alive(now)]
@@ -173,14 +182,15 @@ class SignalState:
         top = max(e.level_at(now, spec.half_life_ms) for e in front)
         return Receipt(signal, True, top, max(e.at_ms + e.ttl_ms for e in front))
 
-    def levels(self, subjects: Sequence[Subject]) -> dict[str, Effective]:
+    def levels(self, subjects: Sequence[Subject], now_ms: int | None = None) -> dict[str, Effective]:
         """Return the effective level of each signal that is present for a call.
 
         Args:
             subjects: the call's subjects, nearest first.
+            now_ms: the moment, in ms since the epoch; the clock's when None.
         """
         found: dict[str, Effective] = {}
-        now = 0
+        now = now_ms or 0
         for subject in subjects:
             by_signal = self._held.get(subject)
             if by_signal is None:

@@ -74,7 +74,7 @@ async def emit(emission: Emission, request: Request, runtime: RuntimeDep, key: K
         user=user if scope == "user" else None,
     )
     audit_id = await runtime.record(record)
-    receipts = emit_signals(runtime.state, subject, signals, key, "api", runtime.metrics)
+    receipts = emit_signals(runtime.state, subject, signals, key, "api", runtime.metrics, runtime.clock.now_ms())
     return json_answer(
         {"audit_id": audit_id, "scope": scope, "receipts": [msgspec.to_builtins(r) for r in receipts]}, request
     )
