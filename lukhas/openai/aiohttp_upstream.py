@@ -101,6 +101,10 @@ class AiohttpAnswer:
                 yield chunk
             self._finished = True
         except (aiohttp.ClientError, OSError) as failure:
+            # aiohttp raises before it hands out what had arrived until then, which may be the stream's last event.
+            arrived = b"".join(getattr(content, "_buffer", ()))
+            if arrived:
+                yield arrived
             raise _translate(failure)[0] from failure
         finally:
             self.abort()

@@ -205,6 +205,20 @@ async def test_chunks_cut_off_raise_broken_after_what_came(
             pass
 
 
+async def test_chunks_cut_off_while_nobody_reads_still_give_what_came(
+    server: FakeUpstream, upstream: AiohttpUpstream
+) -> None:
+    """A slow reader gets every byte that arrived before the cut, and then the error."""
+    server.reply_events([b"data: 1\n\n"], ending="truncate")
+    answer = await upstream.send(STREAM)
+    await asyncio.sleep(0.05)  # time for the cut to arrive before the first read
+    seen = b""
+    with pytest.raises(UpstreamBroken):
+        async for chunk in answer.chunks():
+            seen += chunk
+    assert seen == b"data: 1\n\ndata: [DONE]\n\n"
+
+
 @pytest.mark.parametrize("ending", ["truncate", "reset"])
 async def test_read_cut_off_raises_broken_and_is_not_repeated(
     server: FakeUpstream, upstream: AiohttpUpstream, ending: str
