@@ -98,7 +98,7 @@ def test_broad_except_stands_only_at_a_named_edge() -> None:
         pytest.param("import contextlib\nwith contextlib.suppress(Exception):\n    f()", 1, id="suppress"),
         pytest.param("try:\n    f()\nexcept Exception:\n    g()\n    raise Other from None", 1, id="becomes-another"),
         pytest.param(
-            "for _ in x:\n    try:\n        f()\n    except Exception as e:\n        if e:\n            break\n        raise",
+            "for x in y:\n    try:\n        f\n    except Exception:\n        if x:\n            break\n        raise",
             1,
             id="raises-on-some-paths",
         ),
