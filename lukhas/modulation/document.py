@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import cast
+from typing import Final, cast
 
 from lukhas.modulation.yaml_source import Item, Mistake, Place
 
+# A file with more is another kind of file; listing 80,000 unknown keys takes seconds and helps nobody.
+MAX_MISTAKES: Final = 100
+
 
 class MistakeList:
-    """The mistakes found so far in one document."""
+    """The mistakes found so far in one document, at most 100."""
 
     def __init__(self) -> None:
         self.found: list[Mistake] = []
 
+    @property
+    def is_full(self) -> bool:
+        """Whether no further mistake is taken."""
+        return len(self.found) >= MAX_MISTAKES
+
     def add(self, item: Item, message: str, *, at: Place | None = None, key: bool = False) -> None:
         """Note a mistake at an item, at its key, or at a place inside it."""
+        if self.is_full:
+            return
         self.found.append(Mistake(at or (item.key_place if key else item.place), item.path, message))
 
 
@@ -42,8 +52,10 @@ class Table:
     def close(self) -> None:
         """Report every key that nothing has asked for."""
         for key, item in self.entries.items():
+            if self.mistakes.is_full:
+                return
             if key not in self._known:
-                self.mistakes.add(item, f"unknown key '{key}'{nearest(key, self._known)}", key=True)
+                self.mistakes.add(item, f"unknown key '{key[:64]}'{nearest(key[:64], self._known)}", key=True)
 
     def get(self, key: str, *, required: bool = False) -> Item | None:
         """Return the item under a key; report it missing where it is required."""

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, NoReturn
 
 from lukhas.errors import ExpressionError
+from lukhas.modulation.lexeme import find_flaw
 
 MAX_LENGTH: Final = 500
 MAX_DEPTH: Final = 24
@@ -231,14 +232,20 @@ class _Parser:
         self.scope = scope
         self.count = 0
 
-    def refuse(self, problem: str, at: ast.AST | tuple[int, int], kind: Kind | None = None) -> NoReturn:
+    def refuse(
+        self, problem: str, at: ast.AST | tuple[int, int], kind: Kind | None = None, allowed: str | None = None
+    ) -> NoReturn:
         if isinstance(at, ast.AST):
             line = getattr(at, "lineno", 1)
-            column = getattr(at, "col_offset", 0) + 1  # ASCII only, so bytes are characters
+            # ASCII only, so bytes are characters; a tuple without brackets begins at ours, left of the text.
+            column = max(1, getattr(at, "col_offset", 0) + 1)
         else:
             line, column = at
         raise ExpressionError(
-            f"{problem} at line {line}, column {column}.", line=line, column=column, allowed=self.allowed(kind)
+            f"{problem} at line {line}, column {column}.",
+            line=line,
+            column=column,
+            allowed=self.allowed(kind) if allowed is None else allowed,
         )
 
     def allowed(self, kind: Kind | None) -> str:
@@ -254,29 +261,36 @@ class _Parser:
             names = ["current"]
         return _ALLOWED[wanted].format(names=", ".join(names))
 
+    def place(self, offset: int) -> tuple[int, int]:
+        before = self.text[:offset]
+        return before.count("\n") + 1, offset - before.rfind("\n")
+
     def parse(self) -> Node:
         text = self.text
         if len(text) > MAX_LENGTH:
-            self.refuse(f"The expression is longer than {MAX_LENGTH} characters", (1, MAX_LENGTH + 1))
-        for offset, character in enumerate(text):
-            if not (" " <= character <= "~" or character in "\n\t"):
-                line = text.count("\n", 0, offset) + 1
-                column = offset - (text.rfind("\n", 0, offset) + 1) + 1
-                self.refuse(f"The character U+{ord(character):04X} is not allowed", (line, column))
+            self.refuse(f"The expression is longer than {MAX_LENGTH} characters", self.place(MAX_LENGTH))
         if not text.strip():
             self.refuse("The expression is empty", (1, 1))
-        # In parentheses a line break is white space; the shift of the first line is undone below.
+        flaw = find_flaw(text)
+        if flaw is not None:
+            self.refuse(flaw.problem, self.place(flaw.offset))
+        # In brackets a line break is white space; the shift of the first line is undone below.
         try:
             tree = ast.parse(f"({text}\n)", mode="eval")
         except (SyntaxError, ValueError, RecursionError, MemoryError) as failure:
-            line = getattr(failure, "lineno", None) or 1
-            column = max(1, (getattr(failure, "offset", None) or 1) - (1 if line == 1 else 0))
-            line = min(line, text.count("\n") + 1)
-            self.refuse("The expression cannot be understood", (line, column))
+            self.refuse("The expression cannot be understood", self.place_of_failure(failure))
         for part in ast.walk(tree):
             if getattr(part, "lineno", 0) == 1:
                 part.col_offset -= 1  # type: ignore[attr-defined]
         return self.translate(tree.body, self.scope.kind, 1)
+
+    def place_of_failure(self, failure: Exception) -> tuple[int, int]:
+        line: int = getattr(failure, "lineno", None) or 1
+        column: int = (getattr(failure, "offset", None) or 1) - (line == 1)
+        lines = self.text.split("\n")
+        if line > len(lines):  # the bracket that we added: something is missing at the end
+            return self.place(len(self.text.rstrip()) - 1)
+        return line, max(1, min(column, len(lines[line - 1])))
 
     def translate(self, part: ast.expr, kind: Kind, depth: int) -> Node:
         self.count += 1
@@ -324,7 +338,8 @@ class _Parser:
 
     def member(self, part: ast.expr, name: str, members: tuple[str, ...]) -> Member:
         if name not in members:
-            self.refuse(f"'{name}' is not one of {', '.join(members)}", part)
+            options = ", ".join(members)
+            self.refuse(f"'{name}' is not one of {options}", part, allowed=f"one of {options}")
         return Member(name)
 
     def number(self, part: ast.expr, depth: int) -> Node:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Final, cast
 
 from lukhas.errors import ExpressionError
 from lukhas.modulation.compile import compile_condition, compile_map
 from lukhas.modulation.document import MistakeList, Table, nearest
-from lukhas.modulation.expression import Kind, Level, Node, Scope, Tools, parse_expression, uses_current, walk
+from lukhas.modulation.expression import Kind, Level, Node, Number, Scope, Tools, parse_expression, uses_current, walk
 from lukhas.modulation.interval import Domain, NotTotal, check_total
 from lukhas.modulation.policy import ParameterSpec, Rule, SignalSpec, StyleRule
 from lukhas.modulation.yaml_source import Item, Place
 
 _INTEGER: Final = {"lower": "floor", "higher": "ceil", None: "round"}
-_GRID: Final = 64
+_GRID: Final = 256
+_CORNERS: Final = 27
 
 
 def read_maps(
@@ -157,42 +159,61 @@ def _parse(text: str, scope: Scope, item: Item, mistakes: MistakeList) -> Node |
 
 
 def check_guards_tighten(
-    rule: Rule, signals: Mapping[str, SignalSpec], spec: ParameterSpec, mistakes: MistakeList
+    rule: Rule,
+    signals: Mapping[str, SignalSpec],
+    spec: ParameterSpec,
+    known_tools: frozenset[str],
+    mistakes: MistakeList,
 ) -> None:
     """Refuse a guard's map that is seen to loosen as a guard rises (invariant I1).
 
     A sweep over a grid refutes and never proves: `lukhas policy verify` proves.
     """
-    named = {part.signal for part in walk(rule.node) if isinstance(part, Level)}
-    axes = [None, *sorted(name for name in named if signals[name].role == "guard" and name != rule.signal)]
-    corners = list(itertools.islice(itertools.product((0.0, 0.5, 1.0), repeat=len(named)), 27))
-    currents = _samples(spec)
+    parts = walk(rule.node)
+    named = sorted({part.signal for part in parts if isinstance(part, Level)} - {rule.signal})
+    least = signals[rule.signal].min_level
+    axes = [rule.signal, *(name for name in named if signals[name].role == "guard")]
+    corners = list(itertools.islice(itertools.product((0.0, 0.5, 1.0), repeat=len(named)), _CORNERS))
+    owns = (least, (1 + least) / 2, 1.0)
+    currents = _samples(spec, known_tools) if rule.uses_current else [spec.default]
+    grid = _grid(parts)
     for axis, corner, current in itertools.product(axes, corners, currents):
-        levels = dict.fromkeys(signals, 0.0) | dict(zip(sorted(named), corner, strict=True))
-        before: object = None
-        for step in range(_GRID + 1):
-            level = step / _GRID
-            own = 0.5
-            if axis is None:
-                own = levels[rule.signal] = max(level, signals[rule.signal].min_level)
-            else:
-                own = levels[rule.signal] = max(own, signals[rule.signal].min_level)
-                levels[axis] = level
-            value = rule.function(own, current, levels)
-            if before is not None and _is_looser(value, before, spec):
-                at = f"{axis or rule.signal} = {level:g}"
-                item = Item(None, rule.place, f"maps.{rule.signal}.{rule.parameter}", rule.place)
-                mistakes.add(
-                    item, f"a guard's map may only tighten, and this one loosens at {at} ({before} -> {value})"
-                )
-                return
-            before = value
+        for own in owns if axis != rule.signal else owns[:1]:
+            levels = dict.fromkeys(signals, 0.0) | dict(zip(named, corner, strict=True)) | {rule.signal: own}
+            before: object = None
+            for level in grid:
+                if axis == rule.signal:
+                    own = max(level, least)
+                levels[axis] = own if axis == rule.signal else level
+                value = rule.function(own, current, levels)
+                if before is not None and _is_looser(value, before, spec):
+                    item = Item(None, rule.place, f"maps.{rule.signal}.{rule.parameter}", rule.place)
+                    what = f"loosens at {axis} = {level:g} ({_show(before)} -> {_show(value)})"
+                    mistakes.add(item, f"a guard's map may only tighten, and this one {what}")
+                    return
+                before = value
 
 
-def _samples(spec: ParameterSpec) -> list[object]:
+def _grid(parts: Sequence[Node]) -> list[float]:
+    """Levels to try: an even grid, and both sides of each number that the expression has."""
+    levels = {step / _GRID for step in range(_GRID + 1)}
+    for part in parts:
+        if isinstance(part, Number) and 0.0 <= part.value <= 1.0:
+            near = (math.nextafter(part.value, 0.0), float(part.value), math.nextafter(part.value, 1.0))
+            levels.update(near)
+    return sorted(levels)
+
+
+def _samples(spec: ParameterSpec, known_tools: frozenset[str]) -> Sequence[object]:
     if spec.kind in ("number", "integer"):
-        return [spec.low, spec.default, spec.high]
-    return list(spec.values) if spec.kind == "enum" else [spec.default]
+        low, high = spec.low, spec.high
+        return [low, spec.default, high] + [low + (high - low) * part for part in (0.25, 0.5, 0.75)]
+    # A list that loosens under some allowlist also does under the one of everything.
+    return list(spec.values) if spec.kind == "enum" else [spec.default, tuple(sorted(known_tools))]
+
+
+def _show(value: object) -> str:
+    return f"[{', '.join(cast('tuple[str, ...]', value))}]" if isinstance(value, tuple) else str(value)
 
 
 def _is_looser(value: object, before: object, spec: ParameterSpec) -> bool:

@@ -6,6 +6,7 @@ import keyword
 import re
 from typing import Final, cast
 
+from lukhas.modulation.compile import DECIMALS, round_value
 from lukhas.modulation.document import MistakeList, Table, nearest
 from lukhas.modulation.expression import TOOL_NAME
 from lukhas.modulation.policy import (
@@ -102,6 +103,9 @@ def _read_number(name: str, kind: ParameterKind, item: Item, entry: Table, mista
         low = entry.number("min", -1e6, 1e6)
         high = entry.number("max", -1e6, 1e6)
         default = entry.number("default", -1e6, 1e6)
+    for key, value in (("min", low), ("max", high), ("default", default)):
+        if round_value(value) != value:
+            mistakes.add(entry.entries.get(key, item), f"must have at most {DECIMALS} decimals, as every decision has")
     if low > high:
         mistakes.add(item, f"min {low:g} is above max {high:g}")
     elif not low <= default <= high:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from lukhas.errors import PolicyError
-from lukhas.modulation.document import MistakeList, Table
+from lukhas.modulation.document import MAX_MISTAKES, MistakeList, Table
 from lukhas.modulation.map_reader import check_guards_tighten, read_maps, read_style_rules
 from lukhas.modulation.parameter_reader import read_feedback, read_parameters, read_signals, read_tool_classes
 from lukhas.modulation.policy import SAFETY_MODE, TOOLS, UNKNOWN_CLASS, ParameterSpec, Policy, Style
@@ -34,8 +34,11 @@ def load_policy(path: Path | str | None = None) -> Policy:
     try:
         with path.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
-    except OSError as failure:
-        raise PolicyError(f"The policy file {path} cannot be read: {failure.strerror}.") from failure
+    except (OSError, ValueError) as failure:  # ValueError: a path with a null byte
+        reason = getattr(failure, "strerror", None) or failure
+        raise PolicyError(f"The policy file {path} cannot be read: {reason}.") from failure
+    if len(raw) > MAX_BYTES:
+        _fail([Mistake(Place(1, 1), "", f"the file is larger than {MAX_BYTES:,} bytes")], str(path))
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as wrong:
@@ -82,7 +85,7 @@ def parse_policy(text: str, source: str = "text") -> Policy:
     if not mistakes.found:
         for rule in rules.values():
             if signals[rule.signal].role == "guard":
-                check_guards_tighten(rule, signals, parameters[rule.parameter], mistakes)
+                check_guards_tighten(rule, signals, parameters[rule.parameter], known_tools, mistakes)
     if mistakes.found:
         _fail(mistakes.found, source)
     return Policy(
@@ -137,4 +140,6 @@ def _fail(found: list[Mistake], source: str) -> NoReturn:
         f"\n  {source}:{m.place.line}:{m.place.column}: {m.path + ': ' * bool(m.path)}{m.message}" for m in ordered
     )
     count = f"{len(ordered)} mistakes" if len(ordered) > 1 else "one mistake"
+    if len(ordered) >= MAX_MISTAKES:
+        count = f"at least {count}"
     raise PolicyError(f"The policy has {count} and does not take effect:{lines}", mistakes=ordered)

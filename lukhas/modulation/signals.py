@@ -6,12 +6,13 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, SupportsFloat
 
 from lukhas.errors import SignalError, UnknownSignal
 
 CANONICAL: Final = ("alignment_risk", "stress", "ambiguity", "urgency", "novelty", "trust")
 MAX_TTL_MS: Final = 366 * 86_400_000
+MAX_TS_S: Final = 1e11
 
 _HEADER_ITEM: Final = re.compile(r"\s*([A-Za-z_][A-Za-z0-9_]{0,63})\s*=\s*([^\s,;]+)\s*((?:;[^,]*)?)\Z", re.ASCII)
 _DECIMAL: Final = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?\Z", re.ASCII)
@@ -58,15 +59,16 @@ def check_name(name: object) -> str:
 
 def check_level(name: str, level: object) -> float:
     """Return a level as a float, refusing anything but a finite number in [0, 1]."""
-    if isinstance(level, bool) or not isinstance(level, (int, float)):
+    number = math.nan
+    # Numbers of other libraries (numpy, decimal) are numbers too; text, and what holds its bytes, is not.
+    if isinstance(level, SupportsFloat) and not isinstance(level, bool):
         try:
-            # Numbers of other libraries (numpy, decimal) are numbers too; text is not.
-            level = float("nan") if isinstance(level, (str, bytes, bool)) else float(level)  # type: ignore[arg-type]
-        except (TypeError, ValueError):
-            level = math.nan
-    if not 0.0 <= level <= 1.0:
+            number = float(level)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+    if not 0.0 <= number <= 1.0:
         raise SignalError(f"The level of signal '{name[:64]}' must be a number in [0, 1].", param="signals")
-    return float(level)
+    return number + 0.0
 
 
 def check_ttl(name: str, ttl_ms: object) -> int:
@@ -79,8 +81,9 @@ def check_ttl(name: str, ttl_ms: object) -> int:
 
 
 def _check_ts(name: str, ts: object) -> None:
-    if isinstance(ts, bool) or not isinstance(ts, (int, float)) or not math.isfinite(ts):
-        raise SignalError(f"The ts of signal '{name}' must be seconds since the epoch.", param="ts")
+    # Milliseconds given for seconds would lie in a far future, where nothing decays.
+    if isinstance(ts, bool) or not isinstance(ts, (int, float)) or not abs(ts) <= MAX_TS_S:
+        raise SignalError(f"The ts of signal '{name}' must be in seconds since the epoch.", param="ts")
 
 
 def parse_signal_header(text: str) -> list[Signal]:
