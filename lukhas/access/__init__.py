@@ -1,1 +1,1 @@
-"""Who may call: keys, tenants, scopes."""
+"""Access: API keys, tenants and scopes."""

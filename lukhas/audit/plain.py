@@ -31,9 +31,9 @@ def to_plain(
 ) -> Plain:
     """Return the value as plain JSON.
 
-    What JSON cannot say becomes a marked text: `[nan]`, `[cycle]`, `[too deep]`, `[object:Name]`, and for bytes that are
-    not UTF-8 `[bytes:12:sha256...]`. Lone
-    surrogates are written as their escapes, and integers outside 64 bits as their digits.
+    What JSON cannot say becomes a marked text: `[nan]`, `[cycle]`, `[too deep]`, `[object:Name]`, and for bytes
+    that are not UTF-8 `[bytes:12:sha256...]`. Lone surrogates are written as their escapes, and integers outside
+    64 bits as their digits.
 
     Args:
         value: anything.

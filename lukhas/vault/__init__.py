@@ -1,1 +1,1 @@
-"""Subject identities: outside ids to `sub_` ids."""
+"""The vault: what maps people to the `sub_...` ids under which records know them."""
