@@ -338,6 +338,16 @@ async def test_send_redirect_is_broken_and_not_followed(
     assert (refusal.value.attempts, len(server.requests)) == (1, 1)
 
 
+@pytest.mark.parametrize("location", ["/elsewhere", "http://[broken", "", "javascript:alert(1)"])
+async def test_send_redirect_to_an_odd_place_is_broken_all_the_same(
+    server: FakeUpstream, upstream: AiohttpUpstream, location: str
+) -> None:
+    """Whatever a redirect names, it is told of without repeating it."""
+    server.reply(status=302, headers={"location": location})
+    with pytest.raises(UpstreamBroken, match=r"redirect \(302\), which"):
+        await upstream.send(CALL)
+
+
 async def test_send_nobody_listens_is_unreachable_after_its_retries(pauses: Pauses) -> None:
     """A refused connection was surely not sent: it is tried again, with growing pauses, then told of."""
     upstream = AiohttpUpstream(f"http://127.0.0.1:{free_port()}/v1", sleep=pauses, draw=lambda: 1.0)
