@@ -22,6 +22,7 @@ SETS = {
 
 # Edges that turn any failure into an answer: file and function, and what the failure becomes.
 EDGES: dict[str, str] = {
+    "lukhas/api/openai_compat.py::OpenAISurface.__call__": "whatever broke becomes an answer, and is logged whole",
     "lukhas/storage/engine.py::Database.data_version": "any driver's failure becomes StorageUnavailable, others go on",
     "lukhas/storage/writer.py::GroupCommitWriter._probe": "the failure becomes what readiness reports",
     "lukhas/storage/writer.py::GroupCommitWriter._write": "the thread's failure becomes its callers' answers",
