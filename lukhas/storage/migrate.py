@@ -78,7 +78,7 @@ def upgrade(database: Database) -> None:
                     if database.kind == "postgresql":
                         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
                     if _read_version(connection, line.version_table) != line.head:
-                        command.upgrade(_make_config(line, connection), "head")
+                        command.upgrade(make_config(database.schema, connection), "head")
             finally:
                 _wait_as_usual(connection, database)
     except CommandError as failure:
@@ -100,6 +100,21 @@ def check(database: Database) -> list[str]:
     return problems + database.integrity_check()
 
 
+def make_config(schema: Schema, connection: Connection | None = None) -> Config:
+    """Return Alembic's configuration for a set of tables; with a connection, its scripts can run in it."""
+    from alembic.config import Config
+
+    line = _LINES[schema]
+    here = Path(__file__).parent / "migrations"
+    config = Config()
+    # A per cent sign in an installation path would otherwise be read as an interpolation.
+    config.set_main_option("script_location", str(here).replace("%", "%%"))
+    config.set_main_option("version_locations", str(here / line.folder).replace("%", "%%"))
+    config.set_main_option("path_separator", "newline")
+    config.attributes.update(connection=connection, metadata=line.metadata, version_table=line.version_table)
+    return config
+
+
 def _find_drift(database: Database, line: _Line) -> list[str]:
     from alembic.autogenerate import compare_metadata
     from alembic.runtime.migration import MigrationContext
@@ -112,19 +127,6 @@ def _find_drift(database: Database, line: _Line) -> list[str]:
             connection, opts={"include_name": is_ours, "version_table": line.version_table}
         )
         return [f"schema: {difference}" for difference in compare_metadata(context, line.metadata)]
-
-
-def _make_config(line: _Line, connection: Connection) -> Config:
-    from alembic.config import Config
-
-    here = Path(__file__).parent / "migrations"
-    config = Config()
-    # A per cent sign in an installation path would otherwise be read as an interpolation.
-    config.set_main_option("script_location", str(here).replace("%", "%%"))
-    config.set_main_option("version_locations", str(here / line.folder).replace("%", "%%"))
-    config.set_main_option("path_separator", "newline")
-    config.attributes.update(connection=connection, metadata=line.metadata, version_table=line.version_table)
-    return config
 
 
 def _read_version(connection: Connection, table: str) -> str | None:
