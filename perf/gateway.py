@@ -31,6 +31,7 @@ CLIENTS = 32
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the bench; 0 when every target is met and no call failed."""
     options = _read_arguments(arguments)
+    load_average = round(os.getloadavg()[0], 2)
     with (
         start_mock() as mock,
         start_gateway(f"http://127.0.0.1:{mock.port}/v1", shlex.split(options.gateway_command)) as gateway,
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         variants = _list_variants(mock, gateway)
         _check_answers(variants)
         rounds = _measure(variants, options.rounds, options.seconds)
-        report = _summarise(rounds, mock.name)
+        report = _summarise(rounds, mock.name, load_average)
         report["rss_mb"] = round(gateway.rss_mb(), 1)
         if options.long:
             report["memory"] = watch_memory(gateway, calls=options.calls)
@@ -106,7 +107,9 @@ def _measure(variants: Sequence[Variant], rounds: int, seconds: float) -> dict[s
     return found
 
 
-def _summarise(rounds: Mapping[str, Sequence[Mapping[str, float]]], mock_name: str) -> dict[str, Any]:
+def _summarise(
+    rounds: Mapping[str, Sequence[Mapping[str, float]]], mock_name: str, load_average: float
+) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for name, measured in rounds.items():
         row: dict[str, Any] = {field: statistics.median(one[field] for one in measured) for field in measured[0]}
@@ -120,6 +123,8 @@ def _summarise(rounds: Mapping[str, Sequence[Mapping[str, float]]], mock_name: s
         row["share_of_direct"] = row["per_s"] / direct["per_s"]
     return {
         "machine": f"{os.cpu_count()} cores, Python {platform.python_version()}, {platform.machine()}",
+        # Others' work on the machine shows here: it should be near 0 before the first run.
+        "load_average_before": load_average,
         "mock": mock_name,
         "client": client_name(),
         "rows": rows,
@@ -144,7 +149,8 @@ def _find_misses(report: Mapping[str, Any]) -> list[str]:
 
 
 def _print_report(report: Mapping[str, Any]) -> None:
-    print(f"{report['machine']}; mock upstream: {report['mock']}; load: {report['client']}; medians of the rounds\n")
+    print(f"{report['machine']}; load average before: {report['load_average_before']}")
+    print(f"mock upstream: {report['mock']}; load by {report['client']}; medians of the rounds\n")
     print(f"{'':32}{'p50 ms':>8}{'added':>8}{'p99 ms':>8}{'calls/s':>10}{'of direct':>10}{'CPU us':>8}{'failed':>8}")
     print(f"{'':32}{'1 client':>8}{'ms':>8}{'':>8}{f'at {CLIENTS}':>10}{'':>10}{'a call':>8}")
     for row in report["rows"]:
