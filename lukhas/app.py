@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from lukhas.api import operations
 from lukhas.api.control import add_problem_handlers, describe_app
@@ -23,18 +23,17 @@ class Application(FastAPI):
     The governed call is the hot path: in front, it costs no routing and no middleware.
     """
 
-    def build_middleware_stack(self) -> ASGIApp:
-        """Put `/v1` in front of everything else."""
-        control = super().build_middleware_stack()
-        surface = OpenAISurface(self.state.runtime)
+    def __init__(self, runtime: Runtime, **options: Any) -> None:
+        super().__init__(**options)
+        self.state.runtime = runtime
+        self._surface = OpenAISurface(runtime)
 
-        async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] == "http" and (scope["path"].startswith("/v1/") or scope["path"] == "/v1"):
-                await surface(scope, receive, send)
-            else:
-                await control(scope, receive, send)
-
-        return dispatch
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one connection."""
+        if scope["type"] == "http" and (scope["path"].startswith("/v1/") or scope["path"] == "/v1"):
+            await self._surface(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def build_app(settings: Settings, **overrides: Any) -> Application:
@@ -61,8 +60,9 @@ def serve_runtime(runtime: Runtime) -> Application:
         finally:
             await runtime.stop()
 
-    app = Application(**describe_app(), lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
-    app.state.runtime = runtime
+    app = Application(
+        runtime, **describe_app(), lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/openapi.json"
+    )
     add_problem_handlers(app)
     for module in (operations, audit, modulate, policy, signals):
         app.include_router(module.router)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 import time
 from typing import Final
 
@@ -26,10 +27,30 @@ def encode_base32(value: int) -> str:
     return "".join([pairs[value >> shift & 1023] for shift in range(120, -1, -10)])
 
 
+class _Randomness(threading.local):
+    """The system's random bytes, drawn 4 kB at a time: each draw lets go of the interpreter lock."""
+
+    def __init__(self) -> None:
+        self.pool = b""
+        self.used = 0
+
+    def draw(self) -> bytes:
+        start = self.used
+        if start + 10 > len(self.pool):
+            self.pool, start = os.urandom(4000), 0
+        self.used = start + 10
+        return self.pool[start : start + 10]
+
+
+_RANDOMNESS: Final = _Randomness()
+# A forked child would otherwise make its parent's ids again.
+os.register_at_fork(after_in_child=lambda: _RANDOMNESS.__init__())
+
+
 def make_id(prefix: str) -> str:
     """Make a new id: `prefix` + `_` + 26 characters, ordered by time, with 80 random bits."""
     moment = time.time_ns() // 1_000_000 & 0xFFFF_FFFF_FFFF
-    return f"{prefix}_{encode_base32(moment << 80 | int.from_bytes(os.urandom(10), 'big'))}"
+    return f"{prefix}_{encode_base32(moment << 80 | int.from_bytes(_RANDOMNESS.draw(), 'big'))}"
 
 
 def check_id(prefix: str, text: str) -> str:

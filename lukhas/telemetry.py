@@ -1,55 +1,117 @@
-"""Every metric's name, in one place. Labels never carry text that a caller chose."""
+"""Every metric's name, in one place. Labels never carry text that a caller chose.
+
+The governed call touches a dozen metrics, so the numbers are plain attributes here, and Prometheus' client turns them
+into families only when they are read. They are changed on one event loop alone.
+"""
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import accumulate
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
+from prometheus_client.registry import Collector
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+Family = CounterMetricFamily | GaugeMetricFamily | HistogramMetricFamily
+
 _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
+_SHORT: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1, 5)
 
 
-class Metrics:
+class Count:
+    """A number that only grows, one for each combination of its labels' values."""
+
+    __slots__ = ("_doc", "_labels", "_name", "values")
+
+    def __init__(self, name: str, doc: str, *labels: str) -> None:
+        self._name, self._doc, self._labels = name, doc, labels
+        self.values: dict[tuple[str, ...], float] = {} if labels else {(): 0}
+
+    def add(self, *values: str, by: float = 1) -> None:
+        """Add to the count with these label values."""
+        self.values[values] = self.values.get(values, 0) + by
+
+    def collect(self) -> Family:
+        """Return the present numbers."""
+        family = CounterMetricFamily(self._name, self._doc, labels=self._labels)
+        for values, number in self.values.copy().items():
+            family.add_metric(values, number)
+        return family
+
+
+class Level:
+    """A number that goes up and down."""
+
+    __slots__ = ("_doc", "_name", "value")
+
+    def __init__(self, name: str, doc: str) -> None:
+        self._name, self._doc = name, doc
+        self.value: float = 0
+
+    def collect(self) -> Family:
+        """Return the present number."""
+        return GaugeMetricFamily(self._name, self._doc, value=self.value)
+
+
+class Spread:
+    """How measured times, in seconds, spread over buckets."""
+
+    __slots__ = ("_counts", "_doc", "_name", "_sum", "_tops")
+
+    def __init__(self, name: str, doc: str, tops: tuple[float, ...] = _SECONDS) -> None:
+        self._name, self._doc, self._tops = name, doc, tops
+        self._counts = [0] * (len(tops) + 1)
+        self._sum = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Take one measurement in."""
+        self._counts[bisect_left(self._tops, seconds)] += 1
+        self._sum += seconds
+
+    def collect(self) -> Family:
+        """Return the present spread."""
+        edges = [*(repr(float(top)) for top in self._tops), "+Inf"]
+        buckets = list(zip(edges, map(float, accumulate(self._counts)), strict=True))
+        return HistogramMetricFamily(self._name, self._doc, buckets=buckets, sum_value=self._sum)
+
+
+class Metrics(Collector):
     """The metrics of one application, in a registry of its own."""
 
     def __init__(self) -> None:
+        self.calls = Count("lukhas_calls", "Governed calls by how they ended.", "result")
+        self.call_seconds = Spread("lukhas_call_seconds", "Time from a call's arrival to its last byte.")
+        self.decide_seconds = Spread(
+            "lukhas_decide_seconds", "Time spent on reading, deciding and rewriting one call.", _SHORT
+        )
+        self.record_seconds = Spread(
+            "lukhas_record_seconds", "Time that a call waited for its durable outcome record.", _SHORT
+        )
+        self.in_flight = Level("lukhas_calls_in_flight", "Governed calls that have not ended.")
+        self.upstream_attempts = Count("lukhas_upstream_attempts", "Attempts made upstream, retries included.")
+        self.upstream_seconds = Spread(
+            "lukhas_upstream_seconds", "Time until the upstream's status and headers were here."
+        )
+        self.tools_stripped = Count("lukhas_tools_stripped", "Tools taken out of requests.")
+        self.decisions = Count("lukhas_decisions", "Decisions by safety mode.", "safety_mode")
+        self.signals = Count("lukhas_signals", "Emissions taken in.", "signal", "accepted")
+        self.unauthenticated = Count("lukhas_unauthenticated", "Requests without a valid key.")
+        self.policy_loads = Count("lukhas_policy_loads", "Attempts to load a policy.", "result")
+        self.writer_depth = Level("lukhas_writer_queue_rows", "Rows that wait for the database.")
+        self.log_size = Level("lukhas_audit_records", "Records in the audit log.")
+        self.signal_entries = Level("lukhas_signal_entries", "Living signal emissions.")
         self.registry = CollectorRegistry(auto_describe=True)
-        r = self.registry
-        self.calls = Counter("lukhas_calls", "Governed calls by how they ended.", ["result"], registry=r)
-        self.call_seconds = Histogram(
-            "lukhas_call_seconds", "Time from a call's arrival to its last byte.", registry=r, buckets=_SECONDS
-        )
-        self.decide_seconds = Histogram(
-            "lukhas_decide_seconds",
-            "Time spent on reading, deciding and rewriting one call.",
-            registry=r,
-            buckets=(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05),
-        )
-        self.record_seconds = Histogram(
-            "lukhas_record_seconds",
-            "Time that a call waited for its durable outcome record.",
-            registry=r,
-            buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1, 5),
-        )
-        self.in_flight = Gauge("lukhas_calls_in_flight", "Governed calls that have not ended.", registry=r)
-        self.upstream_attempts = Counter(
-            "lukhas_upstream_attempts", "Attempts made upstream, retries included.", registry=r
-        )
-        self.upstream_seconds = Histogram(
-            "lukhas_upstream_seconds",
-            "Time until the upstream's status and headers were here.",
-            registry=r,
-            buckets=_SECONDS,
-        )
-        self.tools_stripped = Counter("lukhas_tools_stripped", "Tools taken out of requests.", registry=r)
-        self.safety_modes = Counter("lukhas_decisions", "Decisions by safety mode.", ["safety_mode"], registry=r)
-        self.signals = Counter("lukhas_signals", "Emissions taken in.", ["signal", "accepted"], registry=r)
-        self.unauthenticated = Counter("lukhas_unauthenticated", "Requests without a valid key.", registry=r)
-        self.policy_loads = Counter("lukhas_policy_loads", "Attempts to load a policy.", ["result"], registry=r)
-        self.writer_depth = Gauge("lukhas_writer_queue_rows", "Rows that wait for the database.", registry=r)
-        self.log_size = Gauge("lukhas_audit_records", "Records in the audit log.", registry=r)
-        self.signal_entries = Gauge("lukhas_signal_entries", "Living signal emissions.", registry=r)
+        self.registry.register(self)
+
+    def collect(self) -> Iterator[Family]:
+        """Yield every family; called by the registry."""
+        for metric in vars(self).values():
+            if isinstance(metric, (Count, Level, Spread)):
+                yield metric.collect()
 
     def render(self) -> bytes:
         """Return the registry in Prometheus' text format."""

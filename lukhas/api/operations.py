@@ -34,7 +34,7 @@ async def metrics(request: Request, runtime: RuntimeDep) -> Response:
     """Return Prometheus metrics; off loopback this needs a key with the scope `metrics`."""
     if not runtime.settings.is_loopback:
         require(authenticate(request.scope, runtime), "metrics")
-    runtime.metrics.writer_depth.set(runtime.writer.depth)
+    runtime.metrics.writer_depth.value = runtime.writer.depth
     size, _ = await asyncio.to_thread(runtime.audit.head)
-    runtime.metrics.log_size.set(size)
+    runtime.metrics.log_size.value = size
     return Response(runtime.metrics.render(), media_type=CONTENT_TYPE)

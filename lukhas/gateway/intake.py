@@ -96,7 +96,7 @@ def emit_signals(
             owner=key.key_id,
             now_ms=now_ms,
         )
-        metrics.signals.labels(signal.name, "yes" if receipt.accepted else "no").inc()
+        metrics.signals.add(signal.name, "yes" if receipt.accepted else "no")
         receipts.append(receipt)
     return receipts
 

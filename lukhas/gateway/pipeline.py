@@ -138,7 +138,7 @@ class Pipeline:
         call = _Call(make_id("aud"), incoming, session, user, started)
         try:
             request = self._govern(call, chat, signals)
-            self._metrics.decide_seconds.observe(time.monotonic() - started)
+            self._metrics.decide_seconds.add(time.monotonic() - started)
             answer = await self._send(call, request)
             if answer.headers.get("content-type", "").startswith("text/event-stream") and answer.status < 400:
                 headers = [*response_headers(answer.headers), *incoming.answer_headers]
@@ -179,7 +179,7 @@ class Pipeline:
                 body = applied.body
         except PolicyDenied as refused:
             denial = refused
-        self._metrics.safety_modes.labels(decision.safety_mode).inc()
+        self._metrics.decisions.add(decision.safety_mode)
         incoming.answer_headers += self._answer_headers(call, decision, stripped)
         record: dict[str, Any] = {
             "mode": "shadow" if self._is_shadow else "enforce",
@@ -202,14 +202,14 @@ class Pipeline:
         if sensed.ignored:
             record["inputs"]["ignored"] = sensed.ignored
         if stripped.removed:
-            self._metrics.tools_stripped.inc(len(stripped.removed))
+            self._metrics.tools_stripped.add(by=len(stripped.removed))
             record["stripped"] = [redact_text(name) for name in stripped.removed]
         if chat.extension.task is not None:
             record["task"] = redact_text(chat.extension.task)
         if denial is not None:
             record["denied"] = redact_text(denial.message)
         call.recorded = self._append(call, "decision", record)
-        self._metrics.in_flight.inc()
+        self._metrics.in_flight.value += 1
         if denial is not None and not self._is_shadow:
             raise denial
         return UpstreamRequest(
@@ -263,8 +263,8 @@ class Pipeline:
             raise
         finally:
             is_sending = False
-        self._metrics.upstream_seconds.observe(time.monotonic() - began)
-        self._metrics.upstream_attempts.inc(answer.attempts)
+        self._metrics.upstream_seconds.add(time.monotonic() - began)
+        self._metrics.upstream_attempts.add(by=answer.attempts)
         try:
             await self._durable(recorded)
         except BaseException:
@@ -328,7 +328,7 @@ class Pipeline:
         self._close(call, outcome)
         await self._durable(call.recorded)
         await self._durable(self._append(call, "outcome", outcome))
-        self._metrics.record_seconds.observe(time.monotonic() - began)
+        self._metrics.record_seconds.add(time.monotonic() - began)
 
     def _end_unawaited(self, call: _Call, outcome: dict[str, Any]) -> None:
         """Write the outcome of a call whose caller is gone: nobody is left to wait for it."""
@@ -345,9 +345,9 @@ class Pipeline:
         call.ended = True
         elapsed = time.monotonic() - call.started
         outcome["duration_ms"] = round(elapsed * 1000, 3)
-        self._metrics.in_flight.dec()
-        self._metrics.calls.labels(outcome["status"]).inc()
-        self._metrics.call_seconds.observe(elapsed)
+        self._metrics.in_flight.value -= 1
+        self._metrics.calls.add(outcome["status"])
+        self._metrics.call_seconds.add(elapsed)
 
     def _append(self, call: _Call, kind: str, body: dict[str, Any]) -> asyncio.Future[Appended]:
         key = call.incoming.key

@@ -38,7 +38,7 @@ class PolicyInForce:
         self._seen: tuple[int, int, int] | None = self._look()
         self._problem: str | None = None
         self.dispatcher = Dispatcher(load_policy(path))
-        metrics.policy_loads.labels("loaded").inc()
+        metrics.policy_loads.add("loaded")
 
     @property
     def policy(self) -> Policy:
@@ -63,7 +63,7 @@ class PolicyInForce:
             policy = load_policy(self._path)
         except PolicyError as wrong:
             self._problem = wrong.message
-            self._metrics.policy_loads.labels("refused").inc()
+            self._metrics.policy_loads.add("refused")
             log.error("policy_refused", source=str(self._path), problem=wrong.message, kept=self.policy.id)
             return None
         self._problem = None
@@ -72,7 +72,7 @@ class PolicyInForce:
     def adopt(self, policy: Policy) -> None:
         """Put a policy in force. Call it where calls are decided, between two of them."""
         log.info("policy_changed", before=self.policy.id, after=policy.id, source=policy.source)
-        self._metrics.policy_loads.labels("loaded").inc()
+        self._metrics.policy_loads.add("loaded")
         self.dispatcher = Dispatcher(policy)
 
     def _look(self) -> tuple[int, int, int] | None:

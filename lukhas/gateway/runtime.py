@@ -110,7 +110,7 @@ class Runtime:
     def count_unauthenticated(self) -> None:
         """Count one refusal for want of a valid key."""
         self.unauthenticated += 1
-        self.metrics.unauthenticated.inc()
+        self.metrics.unauthenticated.add()
 
     def check_serving(self) -> None:
         """Refuse work while the process drains.
@@ -226,7 +226,7 @@ class Runtime:
         self.state.configure(found.signals)
 
     async def _keep_house(self) -> None:
-        self.metrics.signal_entries.set(self.state.sweep())
+        self.metrics.signal_entries.value = self.state.sweep()
         patience_ms = round((self.settings.upstream_total_timeout_s + 60) * 1000)
         await asyncio.to_thread(self.audit.close_overdue, self.clock.now_ms() - patience_ms)
 
