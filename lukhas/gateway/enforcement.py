@@ -123,7 +123,7 @@ def _write_parameter(
             written[field] = capability.encode(parameter, decision.parameters[parameter])
             return
         value = decision.parameters[parameter]
-        decision.trace.append(Step(parameter, "capability", value, None, rule="the model does not take it; left out"))
+        decision.trace.append(Step(parameter, "capability", value, "left out", rule="the model does not take it"))
         return
     for name in sent:
         own = decode(parameter, name, body[name])

@@ -407,15 +407,19 @@ def _read_headers(headers: Sequence[tuple[bytes, bytes]]) -> tuple[str | None, l
 
 
 def _outcome(status: str, answer: UpstreamAnswer, summary: AnswerSummary, size: int) -> dict[str, Any]:
-    return {
+    outcome: dict[str, Any] = {
         "status": status,
         "http_status": answer.status,
         "attempts": answer.attempts,
-        "finish_reasons": {str(index): reason for index, reason in sorted(summary.finish_reasons.items())},
-        "usage": summary.usage,
-        "model": None if summary.model is None else redact_text(summary.model),
+        "finish_reasons": [reason for _, reason in sorted(summary.finish_reasons.items())],
         "answer_bytes": size,
     }
+    # What the upstream did not say is left out, not null: the record's encoder looks twice at every null.
+    if summary.usage is not None:
+        outcome["usage"] = summary.usage
+    if summary.model is not None:
+        outcome["model"] = redact_text(summary.model)
+    return outcome
 
 
 def _error_outcome(failure: LukhasError) -> dict[str, Any]:
