@@ -15,13 +15,15 @@ import msgspec
 
 from lukhas.clock import Clock
 from lukhas.modulation.policy import SignalSpec
-from lukhas.modulation.signals import require_known
+from lukhas.modulation.signals import check_level, check_ttl, require_known
 
 ScopeName = Literal["session", "user", "key", "tenant", "everyone"]
 SCOPES: Final[tuple[ScopeName, ...]] = ("session", "user", "key", "tenant", "everyone")
 
 # One source rarely has more than two emissions that do not dominate each other; past this they are folded.
 MAX_FRONT: Final = 16
+# The source that folded emissions are listed under.
+OVERFLOW: Final = "overflow"
 
 
 class Subject(NamedTuple):
@@ -52,6 +54,10 @@ class Emission(msgspec.Struct, frozen=True):
         """Return whether its ttl has not passed; a clock that steps back does not age it."""
         return now_ms - self.at_ms < self.ttl_ms
 
+    def is_cooling(self, tick_ms: int, spec: SignalSpec) -> bool:
+        """Return whether its cooldown still runs, on the monotonic clock."""
+        return 0 <= tick_ms - self.accepted_ms < spec.cooldown_ms
+
     def level_at(self, now_ms: int, half_life_ms: int | None) -> float:
         """Return the decayed level, never above the emitted one."""
         return decayed_level(self.level, max(0, now_ms - self.at_ms), half_life_ms)
@@ -69,7 +75,8 @@ class Receipt(msgspec.Struct, frozen=True):
     """What became of one emission.
 
     Attributes:
-        accepted: False inside a cooldown; the last emission then holds.
+        accepted: False inside a cooldown, where the last emission holds, and for a style of a key that is full
+            of guards.
         level: the level that this source now has for this subject.
         expires_ms: when that ends, in ms since the epoch.
         retry_after_ms: time until the cooldown is over.
@@ -93,7 +100,8 @@ class Held(msgspec.Struct, frozen=True):
     expires_in_ms: int
 
 
-_Slot = tuple[Subject, str, str]  # subject, signal, source
+_Voice = tuple[str, str]  # source and, for a guard, the owner: two keys do not share what may never get lower
+_Slot = tuple[Subject, str, _Voice]
 
 
 def decayed_level(level: float, age_ms: int, half_life_ms: int | None) -> float:
@@ -118,19 +126,33 @@ class SignalState:
         self._specs = specs
         self._clock = clock
         self._limit = entries_per_key
-        # subject -> signal -> source -> emissions, none of which dominates another; a style has one.
-        self._held: dict[Subject, dict[str, dict[str, list[Emission]]]] = {}
+        # Emissions of one voice, none of which dominates another; a style has one.
+        self._held: dict[Subject, dict[str, dict[_Voice, list[Emission]]]] = {}
         self._styles_of: dict[str, OrderedDict[_Slot, None]] = {}
         self._guards_of: dict[str, OrderedDict[_Slot, None]] = {}
 
     def configure(self, specs: Mapping[str, SignalSpec]) -> None:
         """Adopt another policy's signals; emissions of names that it does not declare are dropped."""
-        self._specs = specs
+        former, self._specs = self._specs, specs
         for subject in list(self._held):
             for name in list(self._held[subject]):
-                if name not in specs:
-                    for source in list(self._held[subject][name]):
-                        self._drop((subject, name, source))
+                if name in specs and name in former and specs[name].role == former[name].role:
+                    continue
+                voices = self._held[subject][name]
+                moved = [(source, emissions) for (source, _), emissions in voices.items()]
+                for voice in list(voices):
+                    self._drop((subject, name, voice))
+                if name in specs:
+                    self._refile(subject, name, moved)
+
+    def _refile(self, subject: Subject, name: str, moved: list[tuple[str, list[Emission]]]) -> None:
+        """Store emissions anew after their signal's role has changed."""
+        for source, emissions in moved:
+            if self._specs[name].role == "style":
+                self._store((subject, name, (source, "")), [max(emissions, key=lambda e: e.at_ms)])
+                continue
+            for e in emissions:
+                self._store((subject, name, (source, e.owner)), [e])
 
     def emit(
         self,
@@ -150,37 +172,41 @@ class SignalState:
 
         Raises:
             UnknownSignal: a name that the policy does not declare.
+            SignalError: a level or a ttl that is none.
         """
         require_known((signal,), self._specs)
         spec = self._specs[signal]
         now = self._clock.now_ms() if now_ms is None else now_ms
         tick = self._clock.monotonic_ms()
         life = min(spec.ttl_ms if ttl_ms is None else ttl_ms, spec.max_ttl_ms)
-        new = Emission(level, now, life, tick, owner)
-        held = [e for e in self._sources(subject, signal).get(source, []) if e.is_alive(now)]
-        if spec.role == "style":
-            if held:
-                waited = tick - held[0].accepted_ms
-                if 0 <= waited < spec.cooldown_ms:
-                    last = held[0]
-                    return Receipt(
-                        signal,
-                        False,
-                        last.level_at(now, spec.half_life_ms),
-                        last.at_ms + last.ttl_ms,
-                        spec.cooldown_ms - waited,
-                    )
+        is_style = spec.role == "style"
+        slot: _Slot = (subject, signal, (source, "" if is_style else owner))
+        new = Emission(check_level(signal, level), now, check_ttl(signal, life), tick, owner)
+        held = self._at(slot)
+        if is_style:
+            # One that is over still counts here, or a short ttl would be a way around the cooldown.
+            if held and held[0].is_cooling(tick, spec):
+                return self._refuse(held[0], now, tick, spec)
             front = [new]
-        elif any(_dominates(e, new, now, spec) for e in held):
-            front = held
         else:
-            front = [e for e in held if not _dominates(new, e, now, spec)] + [new]
+            held = [e for e in held if e.is_alive(now)]
+            if any(_dominates(e, new, now, spec) for e in held):
+                front = held
+            else:
+                front = [e for e in held if not _dominates(new, e, now, spec)] + [new]
             if len(front) > MAX_FRONT:
                 front = _fold_lowest(front, now, spec)
-        self._store((subject, signal, source), front)
+        self._store(slot, front)
         self._make_room(owner, now)
+        if is_style and not self._at(slot):
+            return Receipt(signal, False, 0.0, now)
         top = max(e.level_at(now, spec.half_life_ms) for e in front)
         return Receipt(signal, True, top, max(e.at_ms + e.ttl_ms for e in front))
+
+    def _refuse(self, last: Emission, now: int, tick: int, spec: SignalSpec) -> Receipt:
+        level = last.level_at(now, spec.half_life_ms) if last.is_alive(now) else 0.0
+        wait_ms = spec.cooldown_ms - (tick - last.accepted_ms)
+        return Receipt(spec.name, False, level, last.at_ms + last.ttl_ms, wait_ms)
 
     def levels(self, subjects: Sequence[Subject], now_ms: int | None = None) -> dict[str, Effective]:
         """Return the effective level of each signal that is present for a call.
@@ -220,27 +246,28 @@ class SignalState:
             )
             for subject in subjects
             for name, sources in sorted(self._held.get(subject, {}).items())
-            for source, emissions in sorted(sources.items())
+            for (source, _), emissions in sorted(sources.items())
             for e in emissions
             if e.is_alive(now)
         ]
 
     def sweep(self) -> int:
-        """Drop what has expired; return how many emissions are left."""
-        now = self._clock.now_ms()
+        """Drop what has expired and is past its cooldown; return how many emissions are left."""
+        now, tick = self._clock.now_ms(), self._clock.monotonic_ms()
         left = 0
         for subject in list(self._held):
             for name, sources in list(self._held[subject].items()):
-                for source, emissions in list(sources.items()):
-                    alive = [e for e in emissions if e.is_alive(now)]
+                spec = self._specs[name]
+                for voice, emissions in list(sources.items()):
+                    alive = [e for e in emissions if e.is_alive(now) or e.is_cooling(tick, spec)]
                     left += len(alive)
                     if len(alive) != len(emissions):
-                        self._store((subject, name, source), alive)
+                        self._store((subject, name, voice), alive)
         return left
 
     def _best(self, subject: Subject, name: str, spec: SignalSpec, now: int) -> Effective | None:
         best: tuple[float, int, str] | None = None
-        for source, emissions in self._held[subject][name].items():
+        for (source, _), emissions in self._held[subject][name].items():
             for e in emissions:
                 if not e.is_alive(now):
                     continue
@@ -257,41 +284,34 @@ class SignalState:
                     best = (level, e.at_ms, source)
         return None if best is None else Effective(best[0], subject.scope, best[2])
 
-    def _sources(self, subject: Subject, signal: str) -> dict[str, list[Emission]]:
-        return self._held.get(subject, {}).get(signal, {})
+    def _at(self, slot: _Slot) -> list[Emission]:
+        subject, signal, voice = slot
+        return self._held.get(subject, {}).get(signal, {}).get(voice, [])
 
     def _store(self, slot: _Slot, emissions: list[Emission]) -> None:
-        subject, signal, source = slot
-        old = self._sources(subject, signal).get(source, [])
-        book = self._styles_of if self._specs[signal].role == "style" else self._guards_of
-        for owner in {e.owner for e in old} - {e.owner for e in emissions}:
-            self._forget(book, owner, slot)
+        subject, signal, voice = slot
+        self._drop(slot)
         if not emissions:
-            self._drop(slot)
             return
-        for e in emissions:
-            entries = book.setdefault(e.owner, OrderedDict())
-            entries[slot] = None
-            entries.move_to_end(slot)
-        self._held.setdefault(subject, {}).setdefault(signal, {})[source] = emissions
+        self._held.setdefault(subject, {}).setdefault(signal, {})[voice] = emissions
+        if voice[0] != OVERFLOW:  # what is folded already has no place to give
+            book = self._styles_of if self._specs[signal].role == "style" else self._guards_of
+            book.setdefault(emissions[0].owner, OrderedDict())[slot] = None
 
     def _drop(self, slot: _Slot) -> None:
-        subject, signal, source = slot
-        sources = self._sources(subject, signal)
-        for owner in {e.owner for e in sources.pop(source, [])}:
-            self._forget(self._styles_of, owner, slot)
-            self._forget(self._guards_of, owner, slot)
-        if not sources and subject in self._held:
+        subject, signal, voice = slot
+        voices = self._held.get(subject, {}).get(signal, {})
+        for owner in {e.owner for e in voices.pop(voice, [])}:
+            for book in (self._styles_of, self._guards_of):
+                entries = book.get(owner)
+                if entries is not None:
+                    entries.pop(slot, None)
+                    if not entries:
+                        del book[owner]
+        if not voices and subject in self._held:
             self._held[subject].pop(signal, None)
             if not self._held[subject]:
                 del self._held[subject]
-
-    def _forget(self, book: dict[str, OrderedDict[_Slot, None]], owner: str, slot: _Slot) -> None:
-        entries = book.get(owner)
-        if entries is not None:
-            entries.pop(slot, None)
-            if not entries:
-                del book[owner]
 
     def _make_room(self, owner: str, now: int) -> None:
         while True:
@@ -300,26 +320,24 @@ class SignalState:
                 return
             if styles:
                 self._drop(next(iter(styles)))
-                continue
-            own = Subject("key", owner)
-            slot = next((s for s in guards or () if s[0] != own), None)
-            if slot is None:
-                return
-            self._fold_into(own, slot, now)
+            elif guards:
+                self._fold(next(iter(guards)), owner, now)
 
-    def _fold_into(self, own: Subject, slot: _Slot, now: int) -> None:
-        subject, signal, source = slot
+    def _fold(self, slot: _Slot, owner: str, now: int) -> None:
+        subject, signal, _ = slot
         spec = self._specs[signal]
-        moved = [e for e in self._held[subject][signal][source] if e.is_alive(now)]
+        moved = [e for e in self._at(slot) if e.is_alive(now)]
         self._drop(slot)
-        held = list(self._sources(own, signal).get("overflow", []))
+        # What a wider subject holds is also for the calls of others, so it stays there.
+        target = Subject("key", owner) if subject.scope in ("session", "user") else subject
+        into: _Slot = (target, signal, (OVERFLOW, owner))
+        held = [e for e in self._at(into) if e.is_alive(now)]
         for e in moved:
             if not any(_dominates(h, e, now, spec) for h in held):
                 held = [h for h in held if not _dominates(e, h, now, spec)] + [e]
-        if len(held) > MAX_FRONT:
+        while len(held) > MAX_FRONT:
             held = _fold_lowest(held, now, spec)
-        if held:
-            self._store((own, signal, "overflow"), held)
+        self._store(into, held)
 
 
 def _dominates(a: Emission, b: Emission, now: int, spec: SignalSpec) -> bool:
@@ -334,9 +352,10 @@ def _dominates(a: Emission, b: Emission, now: int, spec: SignalSpec) -> bool:
 
 
 def _fold_lowest(front: Iterable[Emission], now: int, spec: SignalSpec) -> list[Emission]:
-    # Two become one that dominates both: a bounded front may only ever be raised.
+    # Two become one that dominates both, also where the clock was set back: a bounded front may only ever be raised.
     ordered = sorted(front, key=lambda e: e.level_at(now, spec.half_life_ms))
     a, b, rest = ordered[0], ordered[1], ordered[2:]
     level = max(a.level_at(now, spec.half_life_ms), b.level_at(now, spec.half_life_ms))
     expires = max(a.at_ms + a.ttl_ms, b.at_ms + b.ttl_ms)
-    return [Emission(level, now, expires - now, b.accepted_ms, b.owner), *rest]
+    at = max(now, a.at_ms, b.at_ms)
+    return [Emission(level, at, expires - at, b.accepted_ms, b.owner), *rest]
