@@ -15,12 +15,11 @@ from lukhas.gateway.pipeline import Incoming, Reply
 from lukhas.gateway.runtime import Runtime
 from lukhas.ids import make_id
 from lukhas.openai.headers import request_headers, response_headers
-from lukhas.openai.upstream import UpstreamRequest
+from lukhas.openai.upstream import UpstreamRequest, check_path
 
 log = structlog.get_logger("lukhas.api")
 
 _JSON = (b"content-type", b"application/json")
-_PREFIX = "/v1/"
 
 
 class OpenAISurface:
@@ -88,8 +87,11 @@ class OpenAISurface:
         runtime = self._runtime
         authenticate(scope, runtime)
         runtime.check_serving()
-        # Quoted anew: the decoded path may hold what no request line can.
-        target = quote(path.removeprefix(_PREFIX.rstrip("/")), safe="/:@")
+        # As the caller wrote it: in a model's name, an encoded slash is not a slash. Decoded, it may not climb either.
+        check_path(quote(path, safe="/"))
+        target = bytes(scope["raw_path"]).decode("latin-1").removeprefix("/v1").rstrip("/")
+        if target != "/models" and not target.startswith("/models/"):
+            raise NotFound("There is nothing at this path.")
         request = UpstreamRequest(method="GET", path=target, headers=request_headers(scope["headers"]))
         answer = await runtime.upstream.send(request)
         try:
