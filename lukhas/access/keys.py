@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
@@ -93,7 +93,13 @@ class KeyStore:
         return self._ring
 
     def create(
-        self, name: str, tenant: str, scopes: Iterable[str], expires_ms: int | None = None, *, also: Also | None = None
+        self,
+        name: str,
+        tenant: str,
+        scopes: Iterable[str],
+        expires_ms: int | None = None,
+        *,
+        also: Also | Callable[[ApiKey], Also] | None = None,
     ) -> tuple[ApiKey, str]:
         """Make a key. Blocks until it is durable; it works at once in this process, elsewhere within a refresh.
 
@@ -102,7 +108,7 @@ class KeyStore:
             tenant: 1 to 64 of a-z, 0-9, dot, underscore, hyphen.
             scopes: names from `SCOPES`; none is a key that may only call the model.
             expires_ms: a moment in the future, in ms since the epoch.
-            also: a sink and its payload for the same transaction.
+            also: a sink and its payload for the same transaction, or a function that makes them of the new key.
 
         Returns:
             The key, and its secret, which is stored nowhere.
@@ -113,7 +119,8 @@ class KeyStore:
         """
         secret = KEY_PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
         key = self._make_key(name, tenant, scopes, expires_ms)
-        self._writer.submit_sync(self._create_sink, _Creation(key, digest_secret(secret), False, also), _TIMEOUT_S)
+        part = also(key) if callable(also) else also
+        self._writer.submit_sync(self._create_sink, _Creation(key, digest_secret(secret), False, part), _TIMEOUT_S)
         self._reload()
         return key, secret
 

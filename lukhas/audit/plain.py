@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import datetime
 import decimal
@@ -31,9 +32,9 @@ def to_plain(
 ) -> Plain:
     """Return the value as plain JSON.
 
-    What JSON cannot say becomes a marked text: `[nan]`, `[cycle]`, `[too deep]`, `[object:Name]`, and for bytes
-    that are not UTF-8 `[bytes:12:sha256...]`. Lone surrogates are written as their escapes, and integers outside
-    64 bits as their digits.
+    What JSON cannot say becomes a marked text: `[nan]`, `[cycle]`, `[too deep]`, `[object:Name]`. Lone surrogates are
+    written as their escapes, integers outside 64 bits as their digits, bytes as base64. Where texts are mapped, bytes
+    are taken as UTF-8 text so that nothing hides in them, or become `[bytes:12:sha256...]`.
 
     Args:
         value: anything.
@@ -70,15 +71,15 @@ class _Walk:
             return float(value) if math.isfinite(value) else f"[{float(value)}]"
         if isinstance(value, (bytes, bytearray, memoryview)):
             return self._bytes(bytes(cast(bytes, value)))
-        if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
-            return value.isoformat()
-        if isinstance(value, (uuid.UUID, decimal.Decimal)):
-            return str(value)
+        if isinstance(value, (datetime.date, datetime.time, datetime.timedelta, uuid.UUID, decimal.Decimal)):
+            return msgspec.to_builtins(value, str_keys=True)
         if isinstance(value, PurePath):
             return self._text(str(value))
         return self._container(value, depth)
 
     def _bytes(self, value: bytes) -> str:
+        if self._map_text is None:
+            return base64.b64encode(value).decode()
         try:
             return self._text(value.decode())
         except UnicodeDecodeError:

@@ -198,9 +198,13 @@ class GroupCommitWriter:
                 for place, answer in zip(places, answers, strict=True):
                     results[place] = answer
 
+        failure: Exception | None = None
         try:
             self._session.run(work)
-        except Exception as failure:  # noqa: BLE001 - the edge where a thread's failure becomes its callers' answers
+        except Exception as caught:  # noqa: BLE001 - the edge where a thread's failure becomes its callers' answers
+            failure = caught
+        # Outside the handler, so that what fails further on does not drag this failure along as its context.
+        if failure is not None:
             self._answer_failure(batch, failure)
             return
         self._failure = None
