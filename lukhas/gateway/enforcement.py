@@ -9,7 +9,7 @@ import msgspec
 
 from lukhas.errors import PolicyDenied
 from lukhas.modulation.dispatcher import Decision, Dispatcher, Step
-from lukhas.modulation.policy import Policy, Style
+from lukhas.modulation.policy import UNKNOWN_CLASS, Policy, Style
 from lukhas.openai.capabilities import CHAT_FIELDS, Capability, decode, is_foreign_word
 from lukhas.openai.tooling import Stripped, strip_tools
 
@@ -93,8 +93,10 @@ def apply_decision(body: dict[str, Any], decision: Decision, dispatcher: Dispatc
 def denied_tool(policy: Policy, name: str) -> PolicyDenied:
     """Return the refusal of a forced tool, with the change that would allow it."""
     kind = policy.classify_tool(name)
+    if kind == UNKNOWN_CLASS:
+        kind = policy.classify_hosted(name)
     shown = name if len(name) <= 64 and name.isprintable() else "the named tool"
-    if kind == "unknown":
+    if kind == UNKNOWN_CLASS:
         hint = f"To allow it, list '{shown}' under a tool class in the policy and put the class on tools.default."
     else:
         hint = f"It is of class '{kind}'. To allow it, put '{kind}' on parameters.tools.default in the policy."

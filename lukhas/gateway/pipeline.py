@@ -31,7 +31,7 @@ from lukhas.openai.capabilities import CapabilityTable
 from lukhas.openai.headers import request_headers, response_headers
 from lukhas.openai.tooling import NOTHING, Stripped, list_tools
 from lukhas.openai.upstream import Upstream, UpstreamAnswer, UpstreamRequest
-from lukhas.openai.wire import AnswerSummary, ChatCall, check_subject, parse_chat
+from lukhas.openai.wire import AnswerSummary, ChatCall, check_subject, encode_json, parse_chat
 from lukhas.telemetry import Metrics
 from lukhas.vault.subjects import SubjectVault
 
@@ -215,7 +215,7 @@ class Pipeline:
         return UpstreamRequest(
             method="POST",
             path="/chat/completions",
-            body=orjson.dumps(body),
+            body=encode_json(body),
             headers=request_headers(incoming.headers),
             stream=chat.stream,
         )

@@ -20,6 +20,8 @@ from lukhas.errors import ConfigurationError, InvalidRequest
 
 MAX_BYTES: Final = 1_000_000
 
+# What every float holds exactly and every JSON writer writes; no parameter comes near it.
+_LARGEST_NUMBER: Final = 2**53
 # Words and the numbers that they stand for.
 EFFORT: Final = {"none": 0.0, "minimal": 0.1, "low": 0.33, "medium": 0.67, "high": 0.9, "xhigh": 1.0}
 VERBOSITY: Final = {"low": 0.0, "medium": 0.5, "high": 1.0}
@@ -90,6 +92,8 @@ def decode(parameter: str, field: str, value: Any) -> float | int:
     is_whole = parameter == "max_output_tokens"
     if isinstance(value, bool) or not isinstance(value, int if is_whole else (int, float)):
         raise InvalidRequest(f"'{field}' must be {'a whole number' if is_whole else 'a number'}.", param=field)
+    if not abs(value) <= _LARGEST_NUMBER:
+        raise InvalidRequest(f"'{field}' is out of range.", param=field)
     return value
 
 

@@ -28,6 +28,8 @@ class Stripped(msgspec.Struct, frozen=True):
 
 NOTHING = Stripped()
 _TOOL_FIELDS = ("tools", "functions", "web_search_options")
+# OpenAI's word and Mistral's for: the model must call one.
+_MUST_CALL = ("required", "any")
 
 
 def strip_tools(
@@ -107,11 +109,11 @@ def _check_choice(kept: dict[str, Any], removed: list[str]) -> str | None:
     for choice in choices:
         if choice is not None and choice in removed:
             return choice
-    _narrow_allowed_tools(kept, removed)
+    forced = _narrow_allowed_tools(kept, removed)
     has_tools = bool(kept.get("tools")) or bool(kept.get("functions"))
-    if has_tools:
-        return None
-    if kept.get("tool_choice") == "required":
+    if forced is not None or has_tools:
+        return forced
+    if kept.get("tool_choice") in _MUST_CALL:
         return removed[0]
     for name in ("tool_choice", "function_call", "parallel_tool_calls"):
         kept.pop(name, None)
@@ -130,20 +132,26 @@ def _forced_name(choice: Any) -> str | None:
     return kind if isinstance(kind, str) and kind != "allowed_tools" else None
 
 
-def _narrow_allowed_tools(kept: dict[str, Any], removed: list[str]) -> None:
-    """Take removed tools out of `tool_choice: {type: allowed_tools}`, or the upstream refuses the request."""
+def _narrow_allowed_tools(kept: dict[str, Any], removed: list[str]) -> str | None:
+    """Take removed tools out of `tool_choice: {type: allowed_tools}`, or the upstream refuses the request.
+
+    Returns:
+        The first removed tool where the choice forces one of its tools and none of them is left.
+    """
     choice: Any = kept.get("tool_choice")
     if not isinstance(choice, dict) or cast("dict[str, Any]", choice).get("type") != "allowed_tools":
-        return
+        return None
     given = cast("dict[str, Any]", choice)
     nested: Any = given.get("allowed_tools")
     holder = cast("dict[str, Any]", nested) if isinstance(nested, dict) else given
     tools: Any = holder.get("tools")
     if not isinstance(tools, list):
-        return
+        return None
     left = [tool for tool in cast("list[Any]", tools) if _forced_name(tool) not in removed]
     if not left:
-        kept.pop("tool_choice")
-        return
+        # The caller kept the other tools from being called, so without this choice they still may not be.
+        kept["tool_choice"] = "none"
+        return removed[0] if holder.get("mode") in _MUST_CALL else None
     narrowed = {**holder, "tools": left}
     kept["tool_choice"] = {**given, "allowed_tools": narrowed} if holder is not given else narrowed
+    return None

@@ -11,6 +11,9 @@ from lukhas.errors import InvalidRequest
 
 MAX_SUBJECT_CHARS: Final = 256
 MAX_MODEL_CHARS: Final = 256
+# No whole number of fewer digits passes 64 bits.
+_LONG_NUMBER: Final = b"0" * 19
+_DIGITS_AS_ZERO: Final = bytes(48 if 48 <= byte < 58 else 32 for byte in range(256))
 _EXTENSION_FIELDS: Final = ("session", "user", "signals", "task")
 
 
@@ -58,11 +61,25 @@ def parse_json_object(raw: bytes) -> dict[str, Any]:
         raise InvalidRequest("The request body is empty.", hint="Send a JSON object.")
     try:
         value: Any = orjson.loads(raw)
+        if _LONG_NUMBER in raw.translate(_DIGITS_AS_ZERO):
+            # orjson reads a whole number past 64 bits as a float, and so would change it on its way.
+            value = msgspec.json.decode(raw)
     except orjson.JSONDecodeError as wrong:
         raise InvalidRequest(f"The request body is not valid JSON: {wrong.msg} (character {wrong.pos}).") from None
+    except (msgspec.DecodeError, RecursionError):
+        raise InvalidRequest("The request body holds a number that is too large.") from None
     if not isinstance(value, dict):
         raise InvalidRequest("The request body must be a JSON object.")
     return cast("dict[str, Any]", value)
+
+
+def encode_json(value: Any) -> bytes:
+    """Return what `parse_json_object` has read, or a part of it, as JSON: any depth, whole numbers of any size."""
+    try:
+        return orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        # orjson writes 254 levels and 64 bits, less than it reads.
+        return msgspec.json.encode(value)
 
 
 def parse_chat(raw: bytes) -> ChatCall:
@@ -88,7 +105,7 @@ def parse_chat(raw: bytes) -> ChatCall:
     if stream is not None and not isinstance(stream, bool):
         raise InvalidRequest("'stream' must be true or false.", param="stream")
     extension = _parse_extension(body.pop("lukhas", None))
-    end_user = _subject(body, "safety_identifier") or _subject(body, "user")
+    end_user = _end_user(body, "safety_identifier") or _end_user(body, "user")
     return ChatCall(body, model, bool(stream), extension.user or end_user, extension)
 
 
@@ -116,6 +133,11 @@ def _parse_extension(value: Any) -> Extension:
 def _subject(holder: dict[str, Any], name: str, prefix: str = "") -> str | None:
     value: Any = holder.get(name)
     return None if value is None else check_subject(value, prefix + name)
+
+
+def _end_user(body: dict[str, Any], name: str) -> str | None:
+    # Applications send an empty name for whoever is not signed in.
+    return None if body.get(name) == "" else _subject(body, name)
 
 
 def check_subject(value: Any, param: str) -> str:
