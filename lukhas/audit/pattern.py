@@ -27,28 +27,12 @@ _KEY: Final = re.compile(
     + r"|hf_[A-Za-z0-9]{20,}+|npm_[A-Za-z0-9]{30,}+|pypi-[A-Za-z0-9_-]{30,}+"  # Hugging Face, npm, PyPI
     + r")"
 )
+# What one of these forms must hold; those in the second row have neither a hyphen nor an underscore.
 _KEY_HINTS: Final = (
-    "sk-",
-    "k_live_",
-    "k_test_",
-    "whsec_",
-    "lk_",
-    "AKIA",
-    "ASIA",
-    "ABIA",
-    "ACCA",
-    "gh",
-    "github_pat_",
-    "glpat-",
-    "xox",
-    "xapp-",
-    "AIza",
-    "ya29.",
-    "GOCSPX-",
-    "hf_",
-    "npm_",
-    "pypi-",
+    *("sk-", "k_live_", "k_test_", "whsec_", "lk_", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-"),
+    *("xox", "xapp-", "GOCSPX-", "hf_", "npm_", "pypi-"),
 )
+_PLAIN_KEY_HINTS: Final = ("AKIA", "ASIA", "ABIA", "ACCA", "AIza", "ya29.")
 _JWT: Final = re.compile(r"(?<![\w-])eyJ[A-Za-z0-9_-]{8,}+\.[A-Za-z0-9_-]{8,}+(?:\.[A-Za-z0-9_-]*+)?")
 _BEARER: Final = re.compile(r"\b(bearer|basic)(\s{1,4}|%20)([A-Za-z0-9._~+/=-]{8,}+)", re.IGNORECASE)
 _URL_PASSWORD: Final = re.compile(r"(?<=://)([^\s/:@?#\"'<>]{0,128}+):([^\s/@?#\"'<>]{1,256}+)@")
@@ -83,15 +67,14 @@ def redact_patterns(text: str) -> str:
     # Substring searches are an order of magnitude cheaper than any of the expressions behind them.
     if "PRIVATE KEY" in text:
         text = _redact_pem(text)
-    for hint in _KEY_HINTS:
-        if hint in text:
-            text = _KEY.sub("[redacted:key]", text)
-            break
+    if _hints_at_key(text):
+        text = _KEY.sub("[redacted:key]", text)
     if "eyJ" in text:
         text = _JWT.sub("[redacted:jwt]", text)
     if "://" in text:
         text = _URL_PASSWORD.sub(r"\1:[redacted:password]@", text)
-    if " " in text or "%20" in text:
+    lower = text.lower()
+    if "bearer" in lower or "basic" in lower:
         text = _BEARER.sub(_redact_credentials, text)
     if "=" in text or ":" in text:
         text = _ASSIGNED.sub(_redact_assigned, text)
@@ -100,6 +83,17 @@ def redact_patterns(text: str) -> str:
     if _SEVEN_DIGITS.search(text):
         text = _redact_numbers(text)
     return text
+
+
+def _hints_at_key(text: str) -> bool:
+    for hint in _PLAIN_KEY_HINTS:
+        if hint in text:
+            return True
+    if "-" in text or "_" in text:
+        for hint in _KEY_HINTS:
+            if hint in text:
+                return True
+    return False
 
 
 def _redact_numbers(text: str) -> str:

@@ -116,8 +116,8 @@ class _Walk:
         plain: dict[str, Plain] = {}
         for raw, item in value.items():
             name = raw if isinstance(raw, str) else _name_key(raw)
-            replaced = self._member(name, item) if self._member is not None else None
             key = self._text(name)
+            replaced = self._member(name, item) if self._member is not None else None
             if key in plain:
                 key = _free_name(key, plain)
             plain[key] = self.visit(item, depth + 1) if replaced is None else replaced

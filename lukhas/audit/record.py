@@ -7,6 +7,7 @@ place and is spliced in under the log's lock, so everything else is encoded befo
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any, Final, Literal, NamedTuple, cast
@@ -140,20 +141,26 @@ def _count_names(record: AuditRecord) -> int:
 
 
 def _holds_odd_number(value: object) -> bool:
-    waiting: list[Any] = [value]
+    waiting: list[Any] = [(value,)]
     while waiting:
         one = waiting.pop()
-        if isinstance(one, float):
-            if not math.isfinite(one):
-                return True
-        elif isinstance(one, dict):
-            waiting.extend(cast(dict[object, object], one).values())
+        values: Iterable[object]
+        if isinstance(one, dict):
+            values = cast(dict[object, object], one).values()
         elif isinstance(one, (list, tuple, set, frozenset)):
-            waiting.extend(cast(list[object], one))
+            values = cast(list[object], one)
         elif isinstance(one, msgspec.Struct):
-            waiting.extend(getattr(one, name) for name in one.__struct_fields__)
-        elif not isinstance(one, (str, int, type(None))):
+            values = msgspec.structs.astuple(one)
+        else:
             return True  # something that only the careful path looks into
+        for item in values:
+            kind = type(item)
+            if kind is str or kind is int or kind is bool or item is None:
+                continue
+            if kind is not float:
+                waiting.append(item)
+            elif not math.isfinite(cast(float, item)):
+                return True
     return False
 
 

@@ -107,6 +107,7 @@ def redact_text(text: str) -> str:
 
 # Only clean texts are kept, so that no secret lives longer for having been seen.
 _clean_texts: set[str] = set()
+_clean_keys: dict[str, str | None] = {}
 
 
 def classify_key(name: str) -> str | None:
@@ -124,5 +125,12 @@ def classify_key(name: str) -> str | None:
 def _judge_member(name: str, value: object) -> str | None:
     if value is None or isinstance(value, bool):
         return None
-    kind = classify_key(name)
+    if name in _clean_keys:
+        kind = _clean_keys[name]
+    else:
+        kind = classify_key(name)
+        if name in _clean_texts:
+            if len(_clean_keys) >= _MOST_CACHED:
+                _clean_keys.clear()
+            _clean_keys[name] = kind
     return f"[redacted:{kind}]" if kind else None
