@@ -154,12 +154,11 @@ def _holds_odd_number(value: object) -> bool:
         else:
             return True  # something that only the careful path looks into
         for item in values:
-            kind = type(item)
-            if kind is str or kind is int or kind is bool or item is None:
+            if item is None or isinstance(item, (str, int)):
                 continue
-            if kind is not float:
+            if not isinstance(item, float):
                 waiting.append(item)
-            elif not math.isfinite(cast(float, item)):
+            elif not math.isfinite(item):
                 return True
     return False
 
