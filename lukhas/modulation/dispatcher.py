@@ -89,6 +89,8 @@ class Dispatcher:
             # Before the numbers and the style, which hang on the mode that is in force.
             own = tightness.check_value(self.policy.parameters[SAFETY_MODE], own)
             self._limit_caller(SAFETY_MODE, own, own, parameters[SAFETY_MODE], parameters, touched, trace)
+            if SAFETY_MODE in limits:
+                limits[SAFETY_MODE] = parameters[SAFETY_MODE]
         moves = self._bounded_nudges(nudges, parameters[SAFETY_MODE]) if nudges else {}
         for part in plan.numbers:
             self._decide_number(part, full, parameters, limits, trace, moves)

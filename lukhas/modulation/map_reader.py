@@ -12,12 +12,12 @@ from lukhas.modulation.compile import compile_condition, compile_map
 from lukhas.modulation.document import MistakeList, Table, nearest
 from lukhas.modulation.expression import Kind, Level, Node, Number, Scope, Tools, parse_expression, uses_current, walk
 from lukhas.modulation.interval import Domain, NotTotal, check_total
-from lukhas.modulation.policy import ParameterSpec, Rule, SignalSpec, StyleRule
+from lukhas.modulation.policy import SAFETY_MODE, TOOLS, ParameterSpec, Rule, SignalSpec, StyleRule, Value
 from lukhas.modulation.yaml_source import Item, Place
 
 _INTEGER: Final = {"lower": "floor", "higher": "ceil", None: "round"}
-_GRID: Final = 256
-_CORNERS: Final = 27
+_GRID: Final = 128
+_CORNERS: Final = 8
 
 
 def read_maps(
@@ -173,25 +173,38 @@ def check_guards_tighten(
     named = sorted({part.signal for part in parts if isinstance(part, Level)} - {rule.signal})
     least = signals[rule.signal].min_level
     axes = [rule.signal, *(name for name in named if signals[name].role == "guard")]
-    corners = list(itertools.islice(itertools.product((0.0, 0.5, 1.0), repeat=len(named)), _CORNERS))
-    owns = (least, (1 + least) / 2, 1.0)
+    corners = list(itertools.islice(itertools.product((0.0, 1.0), repeat=len(named)), _CORNERS))
+    corners += [(0.5,) * len(named)] * bool(named)
     currents = _samples(spec, known_tools) if rule.uses_current else [spec.default]
     grid = _grid(parts)
     for axis, corner, current in itertools.product(axes, corners, currents):
-        for own in owns if axis != rule.signal else owns[:1]:
+        is_own = axis == rule.signal
+        own_grid = sorted({max(level, least) for level in grid}) if is_own else grid
+        for own in (least,) if is_own else (least, 1.0):
             levels = dict.fromkeys(signals, 0.0) | dict(zip(named, corner, strict=True)) | {rule.signal: own}
-            before: object = None
-            for level in grid:
-                if axis == rule.signal:
-                    own = max(level, least)
-                levels[axis] = own if axis == rule.signal else level
-                value = rule.function(own, current, levels)
-                if before is not None and _is_looser(value, before, spec):
+            before: Value | None = None
+            for level in own_grid:
+                levels[axis] = level
+                value = _in_force(rule.function(level if is_own else own, current, levels), current, spec)
+                if before is not None and value != before and _is_looser(value, before, spec):
                     item = Item(None, rule.place, f"maps.{rule.signal}.{rule.parameter}", rule.place)
                     what = f"loosens at {axis} = {level:g} ({_show(before)} -> {_show(value)})"
                     mistakes.add(item, f"a guard's map may only tighten, and this one {what}")
                     return
                 before = value
+
+
+def _in_force(cap: Value, current: Value, spec: ParameterSpec) -> Value:
+    """Return what a cap makes of a value: the tighter of the two, inside the bounds.
+
+    At the default of a parameter that only guards touch, the cap itself is in force: it is the caller's limit.
+    """
+    if spec.kind in ("number", "integer"):
+        cap = min(max(cast(float, cap), spec.low), spec.high)
+    is_capped = current == spec.default and spec.name not in (SAFETY_MODE, TOOLS)
+    if spec.kind == "tools" or is_capped:
+        return cap
+    return current if _is_looser(cap, current, spec) else cap
 
 
 def _grid(parts: Sequence[Node]) -> list[float]:
@@ -204,16 +217,16 @@ def _grid(parts: Sequence[Node]) -> list[float]:
     return sorted(levels)
 
 
-def _samples(spec: ParameterSpec, known_tools: frozenset[str]) -> Sequence[object]:
+def _samples(spec: ParameterSpec, known_tools: frozenset[str]) -> Sequence[Value]:
     if spec.kind in ("number", "integer"):
         low, high = spec.low, spec.high
-        return [low, spec.default, high] + [low + (high - low) * part for part in (0.25, 0.5, 0.75)]
-    # A list that loosens under some allowlist also does under the one of everything.
-    return list(spec.values) if spec.kind == "enum" else [spec.default, tuple(sorted(known_tools))]
+        return [cast(float, spec.default), low, high] + [low + (high - low) * part for part in (0.25, 0.5, 0.75)]
+    # Lists that loosen under some allowlist also do under the one of everything.
+    return spec.values if spec.kind == "enum" else [tuple(sorted(known_tools))]
 
 
-def _show(value: object) -> str:
-    return f"[{', '.join(cast('tuple[str, ...]', value))}]" if isinstance(value, tuple) else str(value)
+def _show(value: Value) -> str:
+    return f"[{', '.join(value)}]" if isinstance(value, tuple) else str(value)
 
 
 def _is_looser(value: object, before: object, spec: ParameterSpec) -> bool:
