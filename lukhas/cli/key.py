@@ -75,7 +75,9 @@ def list_keys(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             print_line("There are no keys yet. The first start of the gateway makes one; or: lukhas key create")
         else:
             columns = ("key", "name", "tenant", "scopes", "expires", "state")
-            print_table(columns, [[one[column] for column in columns] for one in keys])
+            # The minute is enough here; JSON has the moment.
+            shown = [{**one, "expires": one["expires"][:16].replace("T", " ")} for one in keys]
+            print_table(columns, [[one[column] for column in columns] for one in shown])
 
 
 @app.command("revoke")

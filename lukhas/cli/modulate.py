@@ -150,7 +150,9 @@ def print_trace(trace: list[dict[str, Any]]) -> None:
 
 
 def _describe(step: dict[str, Any]) -> tuple[str, str, str, str, str]:
-    signal = step.get("signal")
-    cause = f"{signal} {show(step.get('level'))}" if signal else _CAUSES.get(step["step"], step["step"])
+    signal: str = step.get("signal", "")
+    cause = (
+        f"{signal} {show(step.get('level'))}" if signal else _CAUSES.get(step.get("step", ""), show(step.get("step")))
+    )
     change = f"{show(step['before'])} -> {show(step['after'])}"
     return step["parameter"], change, cause, step.get("rule", ""), _PLACE.sub(r"\1:\2", step.get("place", ""))

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, cast
 import typer
 
 from lukhas.errors import (
+    ConfigurationError,
     IntegrityError,
     LukhasError,
     NotFound,
@@ -106,7 +107,8 @@ def failing_clearly(as_json: bool = False) -> Generator[None]:
         raise  # whoever read our output has gone; there is nobody to tell
     except OSError as failure:
         where = f"{failure.filename}: " if failure.filename else ""
-        _report(LukhasError(f"{where}{failure.strerror or type(failure).__name__}."), as_json)
+        reason = f"{where}{failure.strerror or type(failure).__name__}."
+        _report(ConfigurationError(reason, hint="Check the path and its permissions."), as_json)
         raise typer.Exit(Exit.USAGE) from None
 
 

@@ -108,9 +108,12 @@ def _print(policy: Policy) -> None:
     print_line(f"combine  {'blend' if policy.blend else 'precedence'}")
     print_line()
     print_table(
-        ("signal", "role", "precedence", "weight", "cooldown ms", "ttl ms", "half-life ms", "minimum"),
+        ("signal", "role", "precedence", "weight", "cooldown", "ttl", "half-life", "min"),
         [
-            (s.name, s.role, s.precedence, s.weight, s.cooldown_ms, s.ttl_ms, s.half_life_ms, s.min_level)
+            (
+                *(s.name, s.role, s.precedence, s.weight),
+                *(_duration(s.cooldown_ms), _duration(s.ttl_ms), _duration(s.half_life_ms), s.min_level),
+            )
             for s in policy.signals.values()
         ],
     )
@@ -121,20 +124,7 @@ def _print(policy: Policy) -> None:
     rules = [(signal, name, rule.text, f"line {rule.place.line}") for (signal, name), rule in policy.rules.items()]
     print_table(("signal", "parameter", "map", "place"), rules)
     print_line()
-    print_table(
-        ("style", "chosen when", "preamble", "prefix", "stop", "moderation"),
-        [
-            (
-                rule.style,
-                rule.text if rule.node else "nothing above holds",
-                policy.styles[rule.style].preamble or None,
-                policy.styles[rule.style].prefix or None,
-                policy.styles[rule.style].stop or None,
-                policy.styles[rule.style].moderation,
-            )
-            for rule in policy.style_rules
-        ],
-    )
+    _print_styles(policy)
     print_line()
     print_table(
         ("tool class", "risk", "functions", "patterns", "run by the provider"),
@@ -143,6 +133,26 @@ def _print(policy: Policy) -> None:
             for t in policy.tool_classes.values()
         ],
     )
+
+
+def _print_styles(policy: Policy) -> None:
+    parts = ("preamble", "prefix", "stop", "moderation")
+    used = [part for part in parts if any(getattr(style, part) for style in policy.styles.values())]
+    rows = [
+        (
+            rule.style,
+            rule.text if rule.node else "nothing above holds",
+            *(getattr(policy.styles[rule.style], part) or None for part in used),
+        )
+        for rule in policy.style_rules
+    ]
+    print_table(("style", "chosen when", *used), rows)
+
+
+def _duration(ms: int | None) -> str:
+    if ms is None:
+        return "none"
+    return f"{ms // 1000} s" if ms and ms % 1000 == 0 else f"{ms} ms"
 
 
 def _bounds(spec: ParameterSpec) -> str:

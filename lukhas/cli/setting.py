@@ -27,7 +27,7 @@ def show_settings(config: ConfigOption = None, as_json: JsonOption = False) -> N
         if as_json:
             print_json({"file": None if loaded.file is None else str(loaded.file), "settings": settings})
             return
-        print_line(f"settings file  {show(loaded.file)}")
+        print_line(f"settings file  {show(loaded.file or 'none')}")
         print_line()
         rows = [(one["variable"], one["value"], one["origin"], one["doc"]) for one in settings]
         print_table(("setting", "value", "origin", "meaning"), rows)
