@@ -33,7 +33,7 @@ from lukhas.openai.tooling import NOTHING, Stripped, list_tools
 from lukhas.openai.upstream import Upstream, UpstreamAnswer, UpstreamRequest
 from lukhas.openai.wire import AnswerSummary, ChatCall, check_subject, encode_json, parse_chat
 from lukhas.telemetry import Metrics
-from lukhas.vault.subjects import SubjectVault
+from lukhas.vault.subjects import SubjectKind, SubjectVault
 
 MAX_SIGNAL_HEADER_BYTES: Final = 4096
 Headers = list[tuple[bytes, bytes]]
@@ -142,20 +142,37 @@ class Pipeline:
             answer = await self._send(call, request)
             if answer.headers.get("content-type", "").startswith("text/event-stream") and answer.status < 400:
                 headers = [*response_headers(answer.headers), *incoming.answer_headers]
-                stream = self._stream(call, answer)
-                return Reply(answer.status, headers, events=stream, abandon=lambda: self._abandon(call, answer))
+                summary, ended = AnswerSummary(), Ended()
+                stream = self._stream(call, answer, summary, ended)
+                return Reply(
+                    answer.status,
+                    headers,
+                    events=stream,
+                    abandon=lambda: self._abandon(call, answer, summary, ended),
+                )
             return await self._plain(call, answer)
+        except StorageUnavailable as failure:
+            # A record is late or failed: waiting for another one would only double the caller's wait.
+            self._end_unawaited(call, _error_outcome(failure))
+            raise
         except LukhasError as failure:
             await self._end(call, _error_outcome(failure))
             raise
         except asyncio.CancelledError:
             self._end_unawaited(call, {"status": "client_gone"})
             raise
+        except Exception:
+            self._end_unawaited(call, {"status": "failed", "error": LukhasError.code})
+            raise
 
-    async def _resolve(self, key: ApiKey, kind: str, name: str | None) -> str | None:
+    async def _resolve(self, key: ApiKey, kind: SubjectKind, name: str | None) -> str | None:
         if name is None:
             return None
-        return await self._vault.resolve(key.tenant, kind, name)  # type: ignore[arg-type]
+        try:
+            async with asyncio.timeout(self._record_deadline_s):
+                return await self._vault.resolve(key.tenant, kind, name)
+        except TimeoutError as late:
+            raise StorageUnavailable(f"The call was refused: its {kind} could not be looked up in time.") from late
 
     def _govern(self, call: _Call, chat: ChatCall, signals: Sequence[Signal]) -> UpstreamRequest:
         """Sense, decide, apply, and start writing the decision."""
@@ -180,7 +197,6 @@ class Pipeline:
         except PolicyDenied as refused:
             denial = refused
         self._metrics.decisions.add(decision.safety_mode)
-        incoming.answer_headers += self._answer_headers(call, decision, stripped)
         record: dict[str, Any] = {
             "mode": "shadow" if self._is_shadow else "enforce",
             "dialect": "chat",
@@ -209,6 +225,8 @@ class Pipeline:
         if denial is not None:
             record["denied"] = redact_text(denial.message)
         call.recorded = self._append(call, "decision", record)
+        # Not before: no caller is given an id that the log will never know.
+        incoming.answer_headers += self._answer_headers(call, decision, stripped)
         self._metrics.in_flight.value += 1
         if denial is not None and not self._is_shadow:
             raise denial
@@ -289,9 +307,9 @@ class Pipeline:
         await answer.close()
         return Reply(answer.status, [*response_headers(answer.headers), *call.incoming.answer_headers], body)
 
-    async def _stream(self, call: _Call, answer: UpstreamAnswer) -> AsyncIterator[bytes]:
-        summary = AnswerSummary()
-        ended = Ended()
+    async def _stream(
+        self, call: _Call, answer: UpstreamAnswer, summary: AnswerSummary, ended: Ended
+    ) -> AsyncIterator[bytes]:
         try:
             async for chunk in relay_events(answer, summary, ended):
                 yield chunk
@@ -311,9 +329,9 @@ class Pipeline:
         finally:
             answer.abort()
 
-    def _abandon(self, call: _Call, answer: UpstreamAnswer) -> None:
-        """Close a stream whose generator may never have been started."""
-        self._end_unawaited(call, _outcome("client_gone", answer, AnswerSummary(), 0))
+    def _abandon(self, call: _Call, answer: UpstreamAnswer, summary: AnswerSummary, ended: Ended) -> None:
+        """Close a stream whose generator may never have been started, or stands still at a block nobody takes."""
+        self._end_unawaited(call, _outcome("client_gone", answer, summary, ended.released_bytes))
         answer.abort()
 
     async def _end(self, call: _Call, outcome: dict[str, Any]) -> None:
@@ -326,7 +344,11 @@ class Pipeline:
             return
         began = time.monotonic()
         self._close(call, outcome)
-        await self._durable(call.recorded)
+        try:
+            await self._durable(call.recorded)
+        except (StorageUnavailable, asyncio.CancelledError):
+            self._append_unawaited(call, outcome)
+            raise
         await self._durable(self._append(call, "outcome", outcome))
         self._metrics.record_seconds.add(time.monotonic() - began)
 
@@ -335,7 +357,15 @@ class Pipeline:
         if call.ended or call.recorded is None:
             return
         self._close(call, outcome)
-        call.recorded.add_done_callback(_swallow)
+        self._append_unawaited(call, outcome)
+
+    def _append_unawaited(self, call: _Call, outcome: dict[str, Any]) -> None:
+        recorded = call.recorded
+        if recorded is None:
+            return
+        recorded.add_done_callback(_swallow)
+        if recorded.done() and (recorded.cancelled() or recorded.exception() is not None):
+            return  # an outcome without its decision would say nothing
         try:
             self._append(call, "outcome", outcome).add_done_callback(_swallow)
         except LukhasError:
@@ -371,15 +401,14 @@ class Pipeline:
         Raises:
             StorageUnavailable: it failed, or did not come in time.
         """
-        try:
-            if future.done():
-                future.result()
-                return
-            async with asyncio.timeout(self._record_deadline_s):
-                await future
-        except TimeoutError as late:
-            raise StorageUnavailable(*_UNRECORDED) from late
-        except StorageUnavailable as failure:
+        if not future.done():
+            # Waited for without being cancelled with its waiter: the outcome still needs to know how it ended.
+            await asyncio.wait((future,), timeout=self._record_deadline_s)
+        if not future.done():
+            future.add_done_callback(_swallow)
+            raise StorageUnavailable(*_UNRECORDED)
+        failure = future.exception()
+        if failure is not None:
             raise StorageUnavailable(*_UNRECORDED) from failure
 
 

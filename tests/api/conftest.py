@@ -113,7 +113,7 @@ class Gateway:
 
     def wait_for(self, audit_id: str, part: str = "outcome") -> Any:
         """Return a part of a call's document as soon as it is there."""
-        return wait_until(lambda: self.document(audit_id)[part])
+        return wait_until(lambda: (self.runtime.audit.read_document(audit_id) or {}).get(part))
 
     def last_audit_id(self) -> str:
         """Return the audit id of the newest decision."""

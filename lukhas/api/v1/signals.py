@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from lukhas.access.ring import ApiKey
 from lukhas.api.auth import require
 from lukhas.api.control import KeyDep, RuntimeDep, json_answer, request_id_of
-from lukhas.errors import InvalidRequest
+from lukhas.errors import InvalidRequest, StorageUnavailable
 from lukhas.gateway.intake import check_may_emit, emit_signals, list_subjects
 from lukhas.gateway.runtime import Runtime
 from lukhas.modulation.signals import parse_signal_body
@@ -118,4 +118,10 @@ async def _lookup(runtime: Runtime, key: ApiKey, kind: SubjectKind, name: str | 
 
 
 async def _resolve(runtime: Runtime, key: ApiKey, kind: SubjectKind, name: str | None) -> str | None:
-    return None if name is None else await runtime.vault.resolve(key.tenant, kind, check_subject(name, kind))
+    if name is None:
+        return None
+    try:
+        async with asyncio.timeout(runtime.settings.writer_deadline_s):
+            return await runtime.vault.resolve(key.tenant, kind, check_subject(name, kind))
+    except TimeoutError as late:
+        raise StorageUnavailable(f"The {kind} could not be looked up in time.") from late
