@@ -291,15 +291,15 @@ class Dispatcher:
         touched: list[str],
         trace: list[Step],
     ) -> None:
-        """Take the caller's value over, held to a limit."""
-        if limit is not None:
-            value = tightness.tighten(self.policy, name, value, limit)
+        """Take the caller's own value over, nudged already, held to a limit."""
+        held = value if limit is None else tightness.tighten(self.policy, name, value, limit)
         decided = parameters[name]
-        if value != own or (value != decided and name in touched):
-            word = "kept" if value == own else "limited"
-            trace.append(Step(name, "caller", decided, value, rule=f"the caller's {own} is {word}"))
-        parameters[name] = value
-        if value != own and name not in touched:
+        if held != value:
+            trace.append(Step(name, "caller", value, held, rule=f"the caller's {own} is limited"))
+        elif held == own and held != decided and name in touched:
+            trace.append(Step(name, "caller", decided, held, rule=f"the caller's {own} is kept"))
+        parameters[name] = held
+        if held != own and name not in touched:
             touched.append(name)
 
     def _choose_style(self, levels: Mapping[str, float], parameters: Mapping[str, Any]) -> StyleRule:

@@ -115,8 +115,9 @@ def _read_number(name: str, kind: ParameterKind, item: Item, entry: Table, mista
 
 def _read_enum(name: str, entry: Table, mistakes: MistakeList) -> ParameterSpec:
     tighter = entry.word("tighter", ("first",), default="")
-    values = tuple(value for value, _ in entry.words("values", required=True, most=MAX_ENTRIES))
-    for value, item in entry.words("values"):
+    words = entry.words("values", required=True, most=MAX_ENTRIES)
+    values = tuple(value for value, _ in words)
+    for value, item in words:
         if not _NAME.match(value) or value in RESERVED or keyword.iskeyword(value):
             mistakes.add(item, f"'{value}' cannot be a member: use a-z, 0-9 and _, no word of the language")
     if not values:

@@ -15,16 +15,12 @@ LARGEST: Final = 1e280
 
 
 def is_looser(spec: ParameterSpec, value: Any, than: Any) -> bool:
-    """Return whether a value is looser than another; never for a parameter without direction."""
-    if spec.tighter is None:
-        return False
+    """Return whether a number or an enum's member is looser than another; lists of tools only meet."""
     if spec.tighter == "lower":
         return value > than
     if spec.tighter == "higher":
         return value < than
-    if spec.tighter == "first":
-        return spec.values.index(value) > spec.values.index(than)
-    return not set(cast("Sequence[str]", value)) <= set(cast("Sequence[str]", than))
+    return spec.values.index(value) > spec.values.index(than)
 
 
 def loosens(spec: ParameterSpec, delta: float) -> bool:
