@@ -16,12 +16,13 @@ import orjson
 
 from lukhas.access.keys import ApiKey
 from lukhas.audit.redaction import redact_text
-from lukhas.audit.store import Appended, AuditRecord, AuditStore
+from lukhas.audit.store import Appended, AuditStore
 from lukhas.clock import Clock
 from lukhas.errors import InvalidRequest, LukhasError, PolicyDenied, StorageUnavailable, UpstreamBroken
 from lukhas.gateway.enforcement import apply_decision, read_caller
 from lukhas.gateway.intake import list_subjects, merge_signals, sense
 from lukhas.gateway.policies import PolicyInForce
+from lukhas.gateway.recording import CallRecord, Recorder, unrecorded
 from lukhas.gateway.relay import Ended, relay_events
 from lukhas.ids import make_id
 from lukhas.modulation.dispatcher import Decision
@@ -69,18 +70,6 @@ class Reply(msgspec.Struct):
     abandon: Callable[[], None] = lambda: None
 
 
-class _Call(msgspec.Struct):
-    """What is known of one call while it runs."""
-
-    audit_id: str
-    incoming: Incoming
-    session: str | None
-    user: str | None
-    started: float
-    recorded: asyncio.Future[Appended] | None = None
-    ended: bool = False
-
-
 class Pipeline:
     """Runs governed calls.
 
@@ -110,13 +99,13 @@ class Pipeline:
         self._policies = policies
         self._state = state
         self._vault = vault
-        self._audit = audit
         self._upstream = upstream
         self._capabilities = capabilities
         self._clock = clock
         self._metrics = metrics
         self._is_shadow = is_shadow
         self._record_deadline_s = record_deadline_s
+        self._recorder = Recorder(audit, clock, metrics, record_deadline_s)
         self._total_timeout_s = total_timeout_s
         self._max_response_bytes = max_response_bytes
 
@@ -135,12 +124,13 @@ class Pipeline:
         signals = merge_signals(header_signals, body_signals)
         session = await self._resolve(incoming.key, "session", session_name or chat.extension.session)
         user = await self._resolve(incoming.key, "user", chat.end_user)
-        call = _Call(make_id("aud"), incoming, session, user, started)
+        call = CallRecord(self._recorder, make_id("aud"), incoming.key, incoming.request_id, session, user, started)
         try:
-            request = self._govern(call, chat, signals)
+            request = self._govern(call, incoming, chat, signals)
             self._metrics.decide_seconds.add(time.monotonic() - started)
             answer = await self._send(call, request)
             if answer.headers.get("content-type", "").startswith("text/event-stream") and answer.status < 400:
+                await self._release(call, answer)
                 headers = [*response_headers(answer.headers), *incoming.answer_headers]
                 summary, ended = AnswerSummary(), Ended()
                 stream = self._stream(call, answer, summary, ended)
@@ -150,19 +140,19 @@ class Pipeline:
                     events=stream,
                     abandon=lambda: self._abandon(call, answer, summary, ended),
                 )
-            return await self._plain(call, answer)
+            return await self._plain(call, incoming, answer)
         except StorageUnavailable as failure:
             # A record is late or failed: waiting for another one would only double the caller's wait.
-            self._end_unawaited(call, _error_outcome(failure))
+            call.end_unawaited(_error_outcome(failure))
             raise
         except LukhasError as failure:
-            await self._end(call, _error_outcome(failure))
+            await call.end(_error_outcome(failure))
             raise
         except asyncio.CancelledError:
-            self._end_unawaited(call, {"status": "client_gone"})
+            call.end_unawaited({"status": "client_gone"})
             raise
         except Exception:
-            self._end_unawaited(call, {"status": "failed", "error": LukhasError.code})
+            call.end_unawaited({"status": "failed", "error": LukhasError.code})
             raise
 
     async def _resolve(self, key: ApiKey, kind: SubjectKind, name: str | None) -> str | None:
@@ -174,9 +164,10 @@ class Pipeline:
         except TimeoutError as late:
             raise StorageUnavailable(f"The call was refused: its {kind} could not be looked up in time.") from late
 
-    def _govern(self, call: _Call, chat: ChatCall, signals: Sequence[Signal]) -> UpstreamRequest:
+    def _govern(
+        self, call: CallRecord, incoming: Incoming, chat: ChatCall, signals: Sequence[Signal]
+    ) -> UpstreamRequest:
         """Sense, decide, apply, and start writing the decision."""
-        incoming = call.incoming
         key = incoming.key
         dispatcher = self._policies.dispatcher
         policy = dispatcher.policy
@@ -224,10 +215,9 @@ class Pipeline:
             record["task"] = redact_text(chat.extension.task)
         if denial is not None:
             record["denied"] = redact_text(denial.message)
-        call.recorded = self._append(call, "decision", record)
+        call.decide(record)
         # Not before: no caller is given an id that the log will never know.
         incoming.answer_headers += self._answer_headers(call, decision, stripped)
-        self._metrics.in_flight.value += 1
         if denial is not None and not self._is_shadow:
             raise denial
         return UpstreamRequest(
@@ -238,7 +228,7 @@ class Pipeline:
             stream=chat.stream,
         )
 
-    def _answer_headers(self, call: _Call, decision: Decision, stripped: Stripped) -> Headers:
+    def _answer_headers(self, call: CallRecord, decision: Decision, stripped: Stripped) -> Headers:
         if self._is_shadow:
             # An application that follows these headers must not act on what was only thought.
             defaults = self._policies.policy.defaults
@@ -257,9 +247,9 @@ class Pipeline:
             headers.append((b"x-lukhas-tools-stripped", names[:1000].encode("ascii")))
         return headers
 
-    async def _send(self, call: _Call, request: UpstreamRequest) -> UpstreamAnswer:
-        """Call upstream while the decision is being written; return once both are here."""
-        recorded, task = call.recorded, asyncio.current_task()
+    async def _send(self, call: CallRecord, request: UpstreamRequest) -> UpstreamAnswer:
+        """Call upstream while the decision is being written; stop where it cannot be."""
+        recorded, task = call.decision, asyncio.current_task()
         if recorded is None or task is None:
             raise AssertionError("a call is sent from a task, after its decision was handed to the writer")
         is_sending, is_refused = True, False
@@ -277,20 +267,23 @@ class Pipeline:
             answer = await self._upstream.send(request, deadline=call.started + self._total_timeout_s)
         except asyncio.CancelledError:
             if is_refused and not task.uncancel():
-                raise StorageUnavailable(*_UNRECORDED) from recorded.exception()
+                raise unrecorded() from recorded.exception()
             raise
         finally:
             is_sending = False
         self._metrics.upstream_seconds.add(time.monotonic() - began)
         self._metrics.upstream_attempts.add(by=answer.attempts)
+        return answer
+
+    async def _release(self, call: CallRecord, answer: UpstreamAnswer) -> None:
+        """Wait for the decision's record: after this, bytes of a stream may leave."""
         try:
-            await self._durable(recorded)
+            await call.decided()
         except BaseException:
             answer.abort()
             raise
-        return answer
 
-    async def _plain(self, call: _Call, answer: UpstreamAnswer) -> Reply:
+    async def _plain(self, call: CallRecord, incoming: Incoming, answer: UpstreamAnswer) -> Reply:
         try:
             body = await answer.read(self._max_response_bytes)
         except BaseException:
@@ -303,12 +296,12 @@ class Pipeline:
         except orjson.JSONDecodeError as wrong:
             if not is_error:
                 raise UpstreamBroken("The upstream's answer is not JSON.") from wrong
-        await self._end(call, _outcome("upstream_error" if is_error else "ok", answer, summary, len(body)))
+        await call.end(_outcome("upstream_error" if is_error else "ok", answer, summary, len(body)))
         await answer.close()
-        return Reply(answer.status, [*response_headers(answer.headers), *call.incoming.answer_headers], body)
+        return Reply(answer.status, [*response_headers(answer.headers), *incoming.answer_headers], body)
 
     async def _stream(
-        self, call: _Call, answer: UpstreamAnswer, summary: AnswerSummary, ended: Ended
+        self, call: CallRecord, answer: UpstreamAnswer, summary: AnswerSummary, ended: Ended
     ) -> AsyncIterator[bytes]:
         try:
             async for chunk in relay_events(answer, summary, ended):
@@ -317,102 +310,22 @@ class Pipeline:
             if ended.problem is not None:
                 outcome["error"] = ended.problem.code
             try:
-                await self._end(call, outcome)
+                await call.end(outcome)
             except LukhasError as failure:
                 # Half an answer is out; its end may not follow unrecorded.
                 yield ended.error_event(failure)
                 return
             yield ended.last_bytes
         except (asyncio.CancelledError, GeneratorExit):
-            self._end_unawaited(call, _outcome("client_gone", answer, summary, ended.released_bytes))
+            call.end_unawaited(_outcome("client_gone", answer, summary, ended.released_bytes))
             raise
         finally:
             answer.abort()
 
-    def _abandon(self, call: _Call, answer: UpstreamAnswer, summary: AnswerSummary, ended: Ended) -> None:
+    def _abandon(self, call: CallRecord, answer: UpstreamAnswer, summary: AnswerSummary, ended: Ended) -> None:
         """Close a stream whose generator may never have been started, or stands still at a block nobody takes."""
-        self._end_unawaited(call, _outcome("client_gone", answer, summary, ended.released_bytes))
+        call.end_unawaited(_outcome("client_gone", answer, summary, ended.released_bytes))
         answer.abort()
-
-    async def _end(self, call: _Call, outcome: dict[str, Any]) -> None:
-        """Write the outcome and wait until decision and outcome are durable; once per call.
-
-        Raises:
-            StorageUnavailable, Overloaded: one of them is not.
-        """
-        if call.ended or call.recorded is None:
-            return
-        began = time.monotonic()
-        self._close(call, outcome)
-        try:
-            await self._durable(call.recorded)
-        except (StorageUnavailable, asyncio.CancelledError):
-            self._append_unawaited(call, outcome)
-            raise
-        await self._durable(self._append(call, "outcome", outcome))
-        self._metrics.record_seconds.add(time.monotonic() - began)
-
-    def _end_unawaited(self, call: _Call, outcome: dict[str, Any]) -> None:
-        """Write the outcome of a call whose caller is gone: nobody is left to wait for it."""
-        if call.ended or call.recorded is None:
-            return
-        self._close(call, outcome)
-        self._append_unawaited(call, outcome)
-
-    def _append_unawaited(self, call: _Call, outcome: dict[str, Any]) -> None:
-        recorded = call.recorded
-        if recorded is None:
-            return
-        recorded.add_done_callback(_swallow)
-        if recorded.done() and (recorded.cancelled() or recorded.exception() is not None):
-            return  # an outcome without its decision would say nothing
-        try:
-            self._append(call, "outcome", outcome).add_done_callback(_swallow)
-        except LukhasError:
-            return  # closed as lost later
-
-    def _close(self, call: _Call, outcome: dict[str, Any]) -> None:
-        call.ended = True
-        elapsed = time.monotonic() - call.started
-        outcome["duration_ms"] = round(elapsed * 1000, 3)
-        self._metrics.in_flight.value -= 1
-        self._metrics.calls.add(outcome["status"])
-        self._metrics.call_seconds.add(elapsed)
-
-    def _append(self, call: _Call, kind: str, body: dict[str, Any]) -> asyncio.Future[Appended]:
-        key = call.incoming.key
-        return self._audit.append(
-            AuditRecord(
-                kind=kind,
-                audit_id=call.audit_id,
-                tenant=key.tenant,
-                key_id=key.key_id,
-                request_id=call.incoming.request_id,
-                time_ms=self._clock.now_ms(),
-                session=call.session,
-                user=call.user,
-                body=body,
-            )
-        )
-
-    async def _durable(self, future: asyncio.Future[Appended]) -> None:
-        """Wait until a record is durable.
-
-        Raises:
-            StorageUnavailable: it failed, or did not come in time.
-        """
-        if not future.done():
-            # Waited for without being cancelled with its waiter: the outcome still needs to know how it ended.
-            await asyncio.wait((future,), timeout=self._record_deadline_s)
-        if not future.done():
-            future.add_done_callback(_swallow)
-            raise StorageUnavailable(*_UNRECORDED)
-        failure = future.exception()
-        if failure is not None:
-            raise StorageUnavailable(*_UNRECORDED) from failure
-
-
-_UNRECORDED: Final = ("The call was refused: its record could not be written.",)
 
 
 def _read_headers(headers: Sequence[tuple[bytes, bytes]]) -> tuple[str | None, list[Signal]]:
@@ -454,8 +367,3 @@ def _outcome(status: str, answer: UpstreamAnswer, summary: AnswerSummary, size: 
 def _error_outcome(failure: LukhasError) -> dict[str, Any]:
     status = "denied" if isinstance(failure, PolicyDenied) else "failed"
     return {"status": status, "error": failure.code}
-
-
-def _swallow(future: asyncio.Future[Appended]) -> None:
-    if not future.cancelled():
-        future.exception()  # mark as seen; the decision is closed as lost later

@@ -1,0 +1,183 @@
+"""The two records of a governed call: the decision before the first byte, the outcome before the last (I6)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import Any, Final
+
+from lukhas.access.ring import ApiKey
+from lukhas.audit.store import Appended, AuditRecord, AuditStore
+from lukhas.clock import Clock
+from lukhas.errors import LukhasError, StorageUnavailable
+from lukhas.telemetry import Metrics
+
+_LOOK_EVERY_S: Final = 0.25
+
+
+class Recorder:
+    """Writes calls' records, each within a deadline.
+
+    Args:
+        deadline_s: longest wait for one durable record.
+    """
+
+    def __init__(self, audit: AuditStore, clock: Clock, metrics: Metrics, deadline_s: float) -> None:
+        self.metrics = metrics
+        self._audit = audit
+        self._clock = clock
+        self._deadline_s = deadline_s
+        self._waiting: deque[tuple[float, asyncio.Future[Appended]]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def append(self, call: CallRecord, kind: str, body: dict[str, Any]) -> asyncio.Future[Appended]:
+        """Start writing one record; its future fails with StorageUnavailable when the deadline passes.
+
+        Raises:
+            Overloaded, StorageUnavailable: the writer does not take it.
+        """
+        future = self._audit.append(
+            AuditRecord(
+                kind=kind,
+                audit_id=call.audit_id,
+                tenant=call.key.tenant,
+                key_id=call.key.key_id,
+                request_id=call.request_id,
+                time_ms=self._clock.now_ms(),
+                session=call.session,
+                user=call.user,
+                body=body,
+            )
+        )
+        # One timer for all: a deadline of its own would cost each record more than its encoding.
+        self._waiting.append((time.monotonic() + self._deadline_s, future))
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_LOOK_EVERY_S, self._look)
+        return future
+
+    def _look(self) -> None:
+        now = time.monotonic()
+        waiting = self._waiting
+        while waiting and (waiting[0][1].done() or waiting[0][0] <= now):
+            _, future = waiting.popleft()
+            if not future.done():
+                future.set_exception(StorageUnavailable("The record was not durable in time."))
+                future.exception()  # seen here; whoever waits sees it too
+        self._timer = asyncio.get_running_loop().call_later(_LOOK_EVERY_S, self._look) if waiting else None
+
+
+class CallRecord:
+    """One call as its records name it.
+
+    Attributes:
+        session, user: `sub_...` ids.
+        started: when it came, in seconds of the monotonic clock.
+        decision: the decision's write; None until it was handed to the writer.
+    """
+
+    __slots__ = ("_ended", "_recorder", "audit_id", "decision", "key", "request_id", "session", "started", "user")
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        audit_id: str,
+        key: ApiKey,
+        request_id: str,
+        session: str | None,
+        user: str | None,
+        started: float,
+    ) -> None:
+        self._recorder = recorder
+        self.audit_id = audit_id
+        self.key = key
+        self.request_id = request_id
+        self.session = session
+        self.user = user
+        self.started = started
+        self.decision: asyncio.Future[Appended] | None = None
+        self._ended = False
+
+    def decide(self, body: dict[str, Any]) -> None:
+        """Start writing the decision.
+
+        Raises:
+            Overloaded, StorageUnavailable: the writer does not take it.
+        """
+        self.decision = self._recorder.append(self, "decision", body)
+        self._recorder.metrics.in_flight.value += 1
+
+    async def decided(self) -> None:
+        """Wait until the decision is durable.
+
+        Raises:
+            StorageUnavailable: it is not, or not in time.
+        """
+        if self.decision is not None:
+            await _durable(self.decision)
+
+    async def end(self, outcome: dict[str, Any]) -> None:
+        """Write the outcome, and wait until decision and outcome are durable; once per call.
+
+        Raises:
+            StorageUnavailable, Overloaded: one of them is not.
+        """
+        if self._ended or self.decision is None:
+            return
+        began = time.monotonic()
+        self._close(outcome)
+        # Handed over before the decision is waited for, so that both may share one commit.
+        written = self._hand_over(outcome)
+        await _durable(self.decision)
+        if written is not None:
+            await _durable(written)
+        self._recorder.metrics.record_seconds.add(time.monotonic() - began)
+
+    def end_unawaited(self, outcome: dict[str, Any]) -> None:
+        """Write the outcome of a call whose caller is gone: nobody is left to wait for it."""
+        if self._ended or self.decision is None:
+            return
+        self._close(outcome)
+        self.decision.add_done_callback(_swallow)
+        try:
+            written = self._hand_over(outcome)
+        except LukhasError:
+            return  # closed as lost later
+        if written is not None:
+            written.add_done_callback(_swallow)
+
+    def _hand_over(self, outcome: dict[str, Any]) -> asyncio.Future[Appended] | None:
+        decision = self.decision
+        if decision is not None and decision.done() and (decision.cancelled() or decision.exception() is not None):
+            return None  # an outcome without its decision would say nothing
+        return self._recorder.append(self, "outcome", outcome)
+
+    def _close(self, outcome: dict[str, Any]) -> None:
+        self._ended = True
+        elapsed = time.monotonic() - self.started
+        outcome["duration_ms"] = round(elapsed * 1000, 3)
+        metrics = self._recorder.metrics
+        metrics.in_flight.value -= 1
+        metrics.calls.add(outcome["status"])
+        metrics.call_seconds.add(elapsed)
+
+
+def unrecorded() -> StorageUnavailable:
+    """Return the refusal of a call whose record cannot be written."""
+    return StorageUnavailable("The call was refused: its record could not be written.")
+
+
+async def _durable(future: asyncio.Future[Appended]) -> None:
+    try:
+        if future.done():
+            future.result()
+        else:
+            # A waiter that is cancelled must not cancel the record with it.
+            await asyncio.shield(future)
+    except StorageUnavailable as failure:
+        raise unrecorded() from failure
+
+
+def _swallow(future: asyncio.Future[Appended]) -> None:
+    if not future.cancelled():
+        future.exception()  # seen: the decision is closed as lost later
