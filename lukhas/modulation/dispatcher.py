@@ -25,7 +25,7 @@ from lukhas.modulation.state import decayed_level
 class Dispatcher:
     """Decides under one policy. Pure but for caches; safe to share between threads."""
 
-    __slots__ = ("_base_style", "_defaults", "_plans", "_signals", "policy")
+    __slots__ = ("_base_style", "_defaults", "_plans", "_signals", "_tightened", "policy")
 
     # A plan per set of present signals; a policy of 64 signals has more sets than memory.
     MAX_PLANS = 1024
@@ -35,6 +35,7 @@ class Dispatcher:
         self._signals = [(name, spec.min_level, 1 << i) for i, (name, spec) in enumerate(policy.signals.items())]
         self._defaults: dict[str, Any] = dict(policy.defaults)
         self._plans: dict[int, Plan] = {}
+        self._tightened: dict[tuple[str, Any, Any], Any] = {}
         self._base_style = self._choose_style(dict.fromkeys(policy.signals, 0.0), self._defaults).style
 
     def decide(
@@ -124,7 +125,8 @@ class Dispatcher:
         if limit is None:
             return value
         own = tightness.check_value(self.policy.parameters[parameter], value)
-        return _as_plain(tightness.tighten(self.policy, parameter, own, limit))
+        held = tightness.tighten(self.policy, parameter, own, limit)
+        return list(cast("tuple[str, ...]", held)) if parameter == TOOLS else held
 
     def _make_plan(self, mask: int) -> Plan:
         plan = make_plan(self.policy, [name for name, _, bit in self._signals if mask & bit])
@@ -142,30 +144,39 @@ class Dispatcher:
         trace: list[Step],
     ) -> None:
         """Decide an enum parameter or the tools."""
-        spec, styles, guards, _, is_guarded_only = part
-        name = spec.name
-        value = parameters[name]
+        spec, styles, guards, _, is_guarded_only, name, _, _, _ = part
+        value: str | tuple[str, ...] = parameters[name]
         for signal, function, text, place, _ in styles:
             level = full[signal]
             after = function(level, value, full)
             if after != value:
-                trace.append(Step(name, "style", _as_plain(value), _as_plain(after), signal, level, text, place))
+                trace.append(_choice_step(name, "style", value, after, signal, level, text, place))
                 value = after
         base = value
-        cap: Any = None
+        cap = None
         for signal, function, text, place, _ in guards:
             level = full[signal]
             own = function(level, base, full)
-            cap = own if cap is None else tightness.tighten(self.policy, name, cap, own)
-            after = value if own == value else tightness.tighten(self.policy, name, value, own)
-            if after != value:
-                trace.append(Step(name, "guard", _as_plain(value), _as_plain(after), signal, level, text, place))
+            cap = own if cap is None else self._tighten(name, cap, own)
+            if own != value and (after := self._tighten(name, value, own)) != value:
+                trace.append(_choice_step(name, "guard", value, after, signal, level, text, place))
                 value = after
         parameters[name] = value
         if spec.tighter is not None:
             # The mode and the tools are in force untouched too, so their limit is never looser than their value.
-            is_capped = is_guarded_only and cap is not None and name not in (SAFETY_MODE, TOOLS)
-            limits[name] = _as_plain(cap if is_capped else value)
+            is_capped = is_guarded_only and cap is not None and name != SAFETY_MODE and name != TOOLS
+            limit: Any = cap if is_capped else value
+            limits[name] = list(cast("tuple[str, ...]", limit)) if isinstance(limit, tuple) else limit
+
+    def _tighten(self, name: str, value: Any, cap: Any) -> Any:
+        """Tighten an enum or the tools; there are few pairs, and meeting two lists of tools is slow."""
+        pair = (name, value, cap)
+        found = self._tightened.get(pair)
+        if found is None:
+            if len(self._tightened) >= self.MAX_PLANS:
+                self._tightened.clear()
+            found = self._tightened[pair] = tightness.tighten(self.policy, name, value, cap)
+        return found
 
     def _decide_number(
         self,
@@ -177,8 +188,7 @@ class Dispatcher:
         moves: Mapping[str, float],
     ) -> None:
         """Decide a number: styles, bounds, guards, nudge."""
-        spec, styles, guards, is_blended, is_guarded_only = part
-        name, low, high = spec.name, spec.low, spec.high
+        spec, styles, guards, is_blended, is_guarded_only, name, low, high, is_lower = part
         value: float = parameters[name]
         if is_blended:
             value = self._within(spec, self._blend(spec, styles, full, value, trace), trace)
@@ -192,7 +202,6 @@ class Dispatcher:
                     if value < low or value > high:
                         # At once, so that what the next expression reads as `current` lies inside the bounds.
                         value = self._within(spec, value, trace)
-        is_lower = spec.tighter == "lower"
         base = value
         cap: float | None = None
         for signal, function, text, place, _ in guards:
@@ -381,5 +390,9 @@ class Modulator:
         return self.dispatcher.decide(checked, **options)
 
 
-def _as_plain(value: Any) -> Any:
-    return list(cast("tuple[str, ...]", value)) if isinstance(value, tuple) else value
+def _choice_step(
+    name: str, step: str, before: Any, after: Any, signal: str, level: float, text: str, place: str
+) -> Step:
+    if isinstance(before, tuple):
+        before, after = list(cast("tuple[str, ...]", before)), list(after)
+    return Step(name, step, before, after, signal, level, text, place)

@@ -26,6 +26,7 @@ class ParameterPlan(NamedTuple):
         guards: in the policy's order, which changes the trace and never the value.
         is_blended: whether the styles are blended instead of the highest deciding.
         is_guarded_only: whether only guards map it, so that the caller is held to their cap alone.
+        name, low, high, is_lower: the specification's, unpacked.
     """
 
     spec: ParameterSpec
@@ -33,6 +34,10 @@ class ParameterPlan(NamedTuple):
     guards: tuple[Cause, ...]
     is_blended: bool
     is_guarded_only: bool
+    name: str
+    low: float
+    high: float
+    is_lower: bool
 
 
 class Plan(NamedTuple):
@@ -68,7 +73,17 @@ def make_plan(policy: Policy, present: Sequence[str]) -> Plan:
             last = next((i for i, rule in enumerate(styles) if not rule.uses_current), len(styles) - 1)
             styles = styles[: last + 1][::-1]
         is_guarded_only = not styles and not policy.touch_all
-        part = ParameterPlan(spec, _causes(policy, styles), _causes(policy, guards), is_blended, is_guarded_only)
+        part = ParameterPlan(
+            spec,
+            _causes(policy, styles),
+            _causes(policy, guards),
+            is_blended,
+            is_guarded_only,
+            name,
+            spec.low,
+            spec.high,
+            spec.tighter == "lower",
+        )
         (numbers if is_number else choices).append(part)
     parts = choices + numbers
     touched = {part.spec.name for part in parts}
