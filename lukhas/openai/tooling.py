@@ -42,7 +42,7 @@ def strip_tools(
     Raises:
         InvalidRequest: a tool-bearing field of the wrong shape; what cannot be read cannot be judged.
     """
-    if not any(body.get(name) is not None for name in _TOOL_FIELDS):
+    if not _offers_tools(body):
         return body, NOTHING
     offered: list[str] = []
     removed: list[str] = []
@@ -72,13 +72,22 @@ def strip_tools(
     return kept, Stripped(tuple(offered), tuple(removed), forced)
 
 
+def _offers_tools(body: dict[str, Any]) -> bool:
+    tools, functions, search = _TOOL_FIELDS
+    return body.get(tools) is not None or body.get(functions) is not None or body.get(search) is not None
+
+
 def list_tools(body: dict[str, Any]) -> tuple[str, ...]:
     """Return the names of every tool that a request offers.
 
     Raises:
         InvalidRequest: a tool-bearing field of the wrong shape.
     """
-    return strip_tools(body, lambda _: True, lambda _: True)[1].offered
+    return strip_tools(body, _allow, _allow)[1].offered if _offers_tools(body) else ()
+
+
+def _allow(_: str) -> bool:
+    return True
 
 
 def _read_list(name: str, entries: Any) -> list[dict[str, Any]]:
