@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import structlog
 
+from lukhas import flags
 from lukhas.access.keys import AdminKey, KeyStore
 from lukhas.access.ring import ApiKey
 from lukhas.audit.store import AuditRecord, AuditStore
@@ -246,6 +247,7 @@ def open_runtime(
         PolicyError: the policy does not load; without one nothing is served.
         StorageUnavailable: a database cannot be used.
     """
+    flags.reload()  # a flag of a wrong value is found now, not at its first use
     with contextlib.ExitStack() as undo:
         lock = ServingLock(settings.data_dir)
         lock.acquire()
