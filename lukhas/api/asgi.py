@@ -67,6 +67,23 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
             return b"".join(parts)
 
 
+def limit_body(receive: Receive, limit_bytes: int) -> Receive:
+    """Return a `receive` that raises TooLarge once more than `limit_bytes` of a body have come."""
+    size = 0
+
+    async def limited() -> Message:
+        nonlocal size
+        message = await receive()
+        size += len(message.get("body", b""))
+        if size > limit_bytes:
+            if message.get("more_body", False):
+                await _drain(receive)
+            raise _too_large(limit_bytes)
+        return message
+
+    return limited
+
+
 def _too_large(limit_bytes: int) -> TooLarge:
     return TooLarge(
         f"The request body is larger than {limit_bytes:,} bytes.",

@@ -70,7 +70,12 @@ def add_problem_handlers(app: FastAPI) -> None:
             answer.status_code = 405
             answer.headers.update(wrong.headers or {})
             return answer
-        return _answer(request, NotFound("There is nothing at this path.", hint="See /openapi.json."))
+        if wrong.status_code == 404:
+            return _answer(request, NotFound("There is nothing at this path.", hint="See /openapi.json."))
+        # FastAPI answers whatever goes wrong while a body is read with a 400 of its own.
+        cause = wrong.__cause__
+        unread = InvalidRequest("The request body cannot be read as JSON.")
+        return _answer(request, cause if isinstance(cause, LukhasError) else unread)
 
     async def on_unexpected(request: Request, failure: Exception) -> Response:
         log.error("request_failed", request_id=request_id_of(request), kind=type(failure).__name__, exc_info=failure)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 import orjson
@@ -18,7 +18,7 @@ from lukhas.access.keys import ApiKey
 from lukhas.audit.redaction import redact_text
 from lukhas.audit.store import Appended, AuditStore
 from lukhas.clock import Clock
-from lukhas.errors import InvalidRequest, LukhasError, PolicyDenied, StorageUnavailable, UpstreamBroken
+from lukhas.errors import InvalidRequest, LukhasError, PolicyDenied, StorageUnavailable, UpstreamBroken, UpstreamError
 from lukhas.gateway.enforcement import apply_decision, read_caller
 from lukhas.gateway.intake import list_subjects, merge_signals, sense
 from lukhas.gateway.policies import PolicyInForce
@@ -32,7 +32,7 @@ from lukhas.openai.capabilities import CapabilityTable
 from lukhas.openai.headers import request_headers, response_headers
 from lukhas.openai.tooling import NOTHING, Stripped, list_tools
 from lukhas.openai.upstream import Upstream, UpstreamAnswer, UpstreamRequest
-from lukhas.openai.wire import AnswerSummary, ChatCall, check_subject, encode_json, parse_chat
+from lukhas.openai.wire import AnswerSummary, ChatCall, check_subject, encode_json, error_body, parse_chat
 from lukhas.telemetry import Metrics
 from lukhas.vault.subjects import SubjectKind, SubjectVault
 
@@ -129,7 +129,13 @@ class Pipeline:
             request = self._govern(call, incoming, chat, signals)
             self._metrics.decide_seconds.add(time.monotonic() - started)
             answer = await self._send(call, request)
-            if answer.headers.get("content-type", "").startswith("text/event-stream") and answer.status < 400:
+            if answer.status < 400 and _is_stream(answer) != chat.stream:
+                # The caller would read an answer of the other kind as an empty one.
+                answer.abort()
+                raise UpstreamBroken(
+                    f"The upstream answered a {'streamed' if chat.stream else 'plain'} call otherwise."
+                )
+            if chat.stream and answer.status < 400:
                 await self._release(call, answer)
                 headers = [*response_headers(answer.headers), *incoming.answer_headers]
                 summary, ended = AnswerSummary(), Ended()
@@ -291,14 +297,23 @@ class Pipeline:
             raise
         summary = AnswerSummary()
         is_error = answer.status >= 400
-        try:
-            summary.add(orjson.loads(body))
-        except orjson.JSONDecodeError as wrong:
+        headers = response_headers(answer.headers)
+        value = _read_object(body)
+        if value is None:
             if not is_error:
-                raise UpstreamBroken("The upstream's answer is not JSON.") from wrong
+                raise UpstreamBroken("The upstream's answer is not a JSON object.")
+            # A proxy's page, or nothing: clients of this surface read errors in one shape.
+            body = error_body(
+                f"The upstream answered with status {answer.status} and no readable error.",
+                kind="upstream_error",
+                code=UpstreamError.code,
+            )
+        summary.add(value)
+        if not answer.headers.get("content-type", "").startswith("application/json"):
+            headers = [(b"content-type", b"application/json"), *(h for h in headers if h[0] != b"content-type")]
         await call.end(_outcome("upstream_error" if is_error else "ok", answer, summary, len(body)))
         await answer.close()
-        return Reply(answer.status, [*response_headers(answer.headers), *incoming.answer_headers], body)
+        return Reply(answer.status, [*headers, *incoming.answer_headers], body)
 
     async def _stream(
         self, call: CallRecord, answer: UpstreamAnswer, summary: AnswerSummary, ended: Ended
@@ -346,6 +361,18 @@ def _read_headers(headers: Sequence[tuple[bytes, bytes]]) -> tuple[str | None, l
             if value.strip():
                 signals = merge_signals(signals, parse_signal_header(value.decode("latin-1")))
     return session, signals
+
+
+def _is_stream(answer: UpstreamAnswer) -> bool:
+    return answer.headers.get("content-type", "").lower().startswith("text/event-stream")
+
+
+def _read_object(body: bytes) -> dict[str, Any] | None:
+    try:
+        value: Any = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
 def _outcome(status: str, answer: UpstreamAnswer, summary: AnswerSummary, size: int) -> dict[str, Any]:

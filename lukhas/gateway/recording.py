@@ -10,10 +10,14 @@ from typing import Any, Final
 from lukhas.access.ring import ApiKey
 from lukhas.audit.store import Appended, AuditRecord, AuditStore
 from lukhas.clock import Clock
-from lukhas.errors import LukhasError, StorageUnavailable
+from lukhas.errors import LukhasError, Overloaded, StorageUnavailable
 from lukhas.telemetry import Metrics
 
 _LOOK_EVERY_S: Final = 0.25
+
+
+class _Late(StorageUnavailable):
+    """The wait is over, the write is not."""
 
 
 class Recorder:
@@ -62,7 +66,7 @@ class Recorder:
         while waiting and (waiting[0][1].done() or waiting[0][0] <= now):
             _, future = waiting.popleft()
             if not future.done():
-                future.set_exception(StorageUnavailable("The record was not durable in time."))
+                future.set_exception(_Late("The record was not durable in time."))
                 future.exception()  # seen here; whoever waits sees it too
         self._timer = asyncio.get_running_loop().call_later(_LOOK_EVERY_S, self._look) if waiting else None
 
@@ -127,7 +131,13 @@ class CallRecord:
         began = time.monotonic()
         self._close(outcome)
         # Handed over before the decision is waited for, so that both may share one commit.
-        written = self._hand_over(outcome)
+        try:
+            written = self._hand_over(outcome)
+        except Overloaded as full:
+            # The model has answered: sending the call again, as a full queue invites to, would pay for it twice.
+            raise unrecorded() from full
+        if written is not None:
+            written.add_done_callback(_swallow)
         await _durable(self.decision)
         if written is not None:
             await _durable(written)
@@ -148,8 +158,11 @@ class CallRecord:
 
     def _hand_over(self, outcome: dict[str, Any]) -> asyncio.Future[Appended] | None:
         decision = self.decision
-        if decision is not None and decision.done() and (decision.cancelled() or decision.exception() is not None):
-            return None  # an outcome without its decision would say nothing
+        if decision is not None and decision.done():
+            failure = decision.exception()
+            # A late decision may be written yet. Of one that failed, an outcome would say nothing.
+            if failure is not None and not isinstance(failure, _Late):
+                return None
         return self._recorder.append(self, "outcome", outcome)
 
     def _close(self, outcome: dict[str, Any]) -> None:
@@ -168,13 +181,12 @@ def unrecorded() -> StorageUnavailable:
 
 
 async def _durable(future: asyncio.Future[Appended]) -> None:
-    try:
-        if future.done():
-            future.result()
-        else:
-            # A waiter that is cancelled must not cancel the record with it.
-            await asyncio.shield(future)
-    except StorageUnavailable as failure:
+    if not future.done():
+        # A waiter that is cancelled must not cancel the record with it.
+        await asyncio.wait((future,))
+    failure = future.exception()
+    if failure is not None:
+        # Whatever the reason, a full disk or a row that the database rejects: the call is not on record.
         raise unrecorded() from failure
 
 

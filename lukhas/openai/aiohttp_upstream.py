@@ -12,8 +12,11 @@ repeated; the race is kept rare by letting idle connections go before the usual 
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
+import os
 import random
+import socket
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Final, NoReturn
@@ -303,7 +306,7 @@ class AiohttpUpstream:
         except TimeoutError:
             return f"no connection within {self._connect_timeout_s:g} s"
         except OSError as failure:
-            return failure.strerror or type(failure).__name__
+            return _describe_os(failure)
         writer.close()
         try:
             await writer.wait_closed()
@@ -326,7 +329,7 @@ def _translate(failure: BaseException) -> tuple[UpstreamError, bool]:
         case aiohttp.ConnectionTimeoutError():
             return UpstreamUnreachable("No connection to the upstream came about in time.", hint=_HINT_CONNECT), True
         case aiohttp.ClientConnectorError():
-            reason = failure.os_error.strerror or type(failure.os_error).__name__
+            reason = _describe_os(failure.os_error)
             return UpstreamUnreachable(f"The upstream cannot be connected to: {reason}.", hint=_HINT_CONNECT), True
         case aiohttp.SocketTimeoutError():
             hint = "LUKHAS_UPSTREAM_READ_TIMEOUT_S sets the longest silence."
@@ -341,6 +344,14 @@ def _translate(failure: BaseException) -> tuple[UpstreamError, bool]:
             return UpstreamBroken("The upstream's answer is not HTTP."), False
         case _:
             return UpstreamBroken("The connection to the upstream broke."), False
+
+
+def _describe_os(failure: OSError) -> str:
+    # asyncio writes the address into its own text, and where the model lives is not every caller's to know.
+    if isinstance(failure, socket.gaierror):
+        return "its name cannot be resolved"
+    number = failure.errno
+    return os.strerror(number) if number is not None and number in errno.errorcode else type(failure).__name__
 
 
 def _over_limit(limit_bytes: int) -> UpstreamBroken:
