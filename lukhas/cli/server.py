@@ -41,9 +41,14 @@ def serve_until_stopped(settings: Settings, started: Started) -> bool:
         PolicyError: the policy does not load.
         StorageUnavailable: a database cannot be used.
     """
-    listener, runtime = _open(settings)
-    server = _make_server(settings, runtime, listener, started)
-    server.run(sockets=[listener])
+    # Importing makes much and drops little: collecting meanwhile is a tenth of the time to the first answer.
+    gc.disable()
+    try:
+        listener, runtime = _open(settings)
+        server = _make_server(settings, runtime, listener, started)
+        server.run(sockets=[listener])
+    finally:
+        gc.enable()
     return server.started
 
 
@@ -141,6 +146,7 @@ def _make_server(
                 gc.collect()
                 gc.freeze()
                 gc.set_threshold(20_000, 20, 50)
+                gc.enable()
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             # uvicorn's own would raise the signal again after the drain, and a clean end is status 0.

@@ -16,6 +16,8 @@ from lukhas.cli.main import app
 from lukhas.cli.store import open_stores
 from lukhas.errors import InvalidRequest, Unauthenticated
 from lukhas.settings import load_settings
+from lukhas.storage.serving import ServingLock
+from lukhas.storage.sqlite import SqliteSafety
 
 NOW_MS = 1_800_000_000_000
 DAY_MS = 86_400_000
@@ -116,6 +118,21 @@ def test_key_change_that_fails_leaves_nothing(data: Path) -> None:
     connection.close()
     assert run("create", "--name", "second").exit_code != 0
     assert [one["name"] for one in ask("list")["keys"]] == ["first"]
+
+
+def test_key_sqlite_that_allows_one_process_waits_for_the_gateway(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where two writing processes could lose writes, keys change only while no gateway serves."""
+    unsafe = SqliteSafety("3.40.1", False, "has the WAL-reset bug")
+    monkeypatch.setattr("lukhas.storage.engine.sqlite_safety", lambda: unsafe)
+    lock = ServingLock(data)
+    lock.acquire()
+    refused = run("create")
+    assert refused.exit_code == 2
+    assert "already serves" in refused.stderr
+    lock.release()
+    made = ask("create")
+    assert ask("revoke", made["key"])["changed"] is True
+    assert len(ask("list")["keys"]) == 1
 
 
 @pytest.mark.parametrize(
