@@ -26,8 +26,10 @@ def read_maps(
     parameters: Mapping[str, ParameterSpec],
     known_tools: frozenset[str],
     mistakes: MistakeList,
+    *,
+    is_draft: bool = False,
 ) -> dict[tuple[str, str], Rule]:
-    """Read `maps`: signal -> parameter -> expression."""
+    """Read `maps`: signal -> parameter -> expression. A draft's expressions need not be seen to be total."""
     rules: dict[tuple[str, str], Rule] = {}
     if table is None:
         return rules
@@ -47,7 +49,7 @@ def read_maps(
             if signals[signal].role == "guard" and spec.tighter is None:
                 mistakes.add(item, f"a guard cannot map '{parameter}', which has no tighter direction", key=True)
                 continue
-            rule = _read_rule(signals[signal], spec, item, signals, known_tools, mistakes)
+            rule = _read_rule(signals[signal], spec, item, signals, known_tools, mistakes, is_draft)
             if rule is not None:
                 rules[signal, parameter] = rule
     return rules
@@ -60,6 +62,7 @@ def _read_rule(
     signals: Mapping[str, SignalSpec],
     known_tools: frozenset[str],
     mistakes: MistakeList,
+    is_draft: bool,
 ) -> Rule | None:
     kind: Kind = "number" if spec.kind in ("number", "integer") else spec.kind
     guards = {name for name, other in signals.items() if other.role == "guard"}
@@ -81,8 +84,9 @@ def _read_rule(
     try:
         check_total(node, domain)
     except NotTotal as wrong:
-        mistakes.add(item, f"the expression is not total: {wrong}")
-        return None
+        if not is_draft:
+            mistakes.add(item, f"the expression is not total: {wrong}")
+            return None
     integer = _INTEGER[cast("str | None", spec.tighter)] if spec.kind == "integer" else None
     function = compile_map(node, kind, integer=integer)
     return Rule(signal.name, spec.name, text, item.place, node, function, uses_current(node))
@@ -94,6 +98,8 @@ def read_style_rules(
     signals: Mapping[str, SignalSpec],
     parameters: Mapping[str, ParameterSpec],
     mistakes: MistakeList,
+    *,
+    is_draft: bool = False,
 ) -> list[StyleRule]:
     """Read `style_rules`; the last one, and only the last one, must have no condition."""
     rules: list[StyleRule] = []
@@ -129,8 +135,9 @@ def read_style_rules(
         try:
             check_total(node, Domain())
         except NotTotal as wrong:
-            mistakes.add(when, f"the condition is not total: {wrong}")
-            continue
+            if not is_draft:
+                mistakes.add(when, f"the condition is not total: {wrong}")
+                continue
         rules.append(StyleRule(style, when.value, when.place, node, compile_condition(node)))
     return rules
 

@@ -48,12 +48,14 @@ def load_policy(path: Path | str | None = None) -> Policy:
     return parse_policy(text, str(path))
 
 
-def parse_policy(text: str, source: str = "text") -> Policy:
+def parse_policy(text: str, source: str = "text", *, is_draft: bool = False) -> Policy:
     """Validate a policy's text.
 
     Args:
         text: the YAML.
         source: where it came from, for messages.
+        is_draft: read it to be proved, not to be used: what a proof finds by itself (a guard's map that loosens, a
+            division that may be one by zero) is left to the proof, which shows where it happens.
 
     Raises:
         PolicyError: with every mistake found.
@@ -77,12 +79,14 @@ def parse_policy(text: str, source: str = "text") -> Policy:
     known_tools = frozenset(classes) | {UNKNOWN_CLASS} | {f for c in classes.values() for f in c.functions}
     parameters = read_parameters(table.table("parameters", required=True), known_tools, set(signals), mistakes)
     _check_required(parameters, signals.keys(), mistakes, table)
-    rules = read_maps(table.table("maps"), signals, parameters, known_tools, mistakes)
+    rules = read_maps(table.table("maps"), signals, parameters, known_tools, mistakes, is_draft=is_draft)
     styles = _read_styles(table.table("styles", required=True))
-    style_rules = read_style_rules(table.get("style_rules", required=True), set(styles), signals, parameters, mistakes)
+    style_rules = read_style_rules(
+        table.get("style_rules", required=True), set(styles), signals, parameters, mistakes, is_draft=is_draft
+    )
     knobs = read_feedback(table.table("feedback"), parameters, mistakes)
     table.close()
-    if not mistakes.found:
+    if not mistakes.found and not is_draft:
         for rule in rules.values():
             if signals[rule.signal].role == "guard":
                 check_guards_tighten(rule, signals, parameters[rule.parameter], known_tools, mistakes)
