@@ -83,6 +83,41 @@ API_KEY: Final = Table(
     Column("revoked_ms", BigInteger, nullable=True),
 )
 
+POLICY_REVISION: Final = Table(
+    "policy_revision",
+    MAIN,
+    Column("policy_id", Text, primary_key=True),
+    Column("sha256", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+)
+
+POLICY_EVENT: Final = Table(
+    "policy_event",
+    MAIN,
+    Column("seq", _ROW_KEY, primary_key=True, autoincrement=True),
+    Column("policy_id", Text, nullable=False),
+    Column("time_ms", BigInteger, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("event", Text, nullable=False),
+    Column("details", Text, nullable=False),
+    Index("policy_event_by_policy", "policy_id", "seq"),
+)
+
+POLICY_CERTIFICATE: Final = Table(
+    "policy_certificate",
+    MAIN,
+    Column("hash", Text, primary_key=True),
+    Column("policy_id", Text, nullable=False),
+    Column("result", Text, nullable=False),
+    Column("document", LargeBinary, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Index("policy_certificate_by_policy", "policy_id", "created_ms"),
+)
+
 SUBJECT: Final = Table(
     "subject",
     VAULT,
