@@ -22,7 +22,7 @@ _SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2
 _SHORT: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1, 5)
 
 
-class Count:
+class Counter:
     """A number that only grows, one for each combination of its labels' values."""
 
     __slots__ = ("_doc", "_labels", "_name", "values")
@@ -43,7 +43,7 @@ class Count:
         return family
 
 
-class Level:
+class Gauge:
     """A number that goes up and down."""
 
     __slots__ = ("_doc", "_name", "value")
@@ -57,7 +57,7 @@ class Level:
         return GaugeMetricFamily(self._name, self._doc, value=self.value)
 
 
-class Spread:
+class Histogram:
     """How measured times, in seconds, spread over buckets."""
 
     __slots__ = ("_counts", "_doc", "_name", "_sum", "_tops")
@@ -83,34 +83,34 @@ class Metrics(Collector):
     """The metrics of one application, in a registry of its own."""
 
     def __init__(self) -> None:
-        self.calls = Count("lukhas_calls", "Governed calls by how they ended.", "result")
-        self.call_seconds = Spread("lukhas_call_seconds", "Time from a call's arrival to its last byte.")
-        self.decide_seconds = Spread(
+        self.calls = Counter("lukhas_calls", "Governed calls by how they ended.", "result")
+        self.call_seconds = Histogram("lukhas_call_seconds", "Time from a call's arrival to its last byte.")
+        self.decide_seconds = Histogram(
             "lukhas_decide_seconds", "Time spent on reading, deciding and rewriting one call.", _SHORT
         )
-        self.record_seconds = Spread(
+        self.record_seconds = Histogram(
             "lukhas_record_seconds", "Time that a call waited for its durable outcome record.", _SHORT
         )
-        self.in_flight = Level("lukhas_calls_in_flight", "Governed calls that have not ended.")
-        self.upstream_attempts = Count("lukhas_upstream_attempts", "Attempts made upstream, retries included.")
-        self.upstream_seconds = Spread(
+        self.in_flight = Gauge("lukhas_calls_in_flight", "Governed calls that have not ended.")
+        self.upstream_attempts = Counter("lukhas_upstream_attempts", "Attempts made upstream, retries included.")
+        self.upstream_seconds = Histogram(
             "lukhas_upstream_seconds", "Time until the upstream's status and headers were here."
         )
-        self.tools_stripped = Count("lukhas_tools_stripped", "Tools taken out of requests.")
-        self.decisions = Count("lukhas_decisions", "Decisions by safety mode.", "safety_mode")
-        self.signals = Count("lukhas_signals", "Emissions taken in.", "signal", "accepted")
-        self.unauthenticated = Count("lukhas_unauthenticated", "Requests without a valid key.")
-        self.policy_loads = Count("lukhas_policy_loads", "Attempts to load a policy.", "result")
-        self.writer_depth = Level("lukhas_writer_queue_rows", "Rows that wait for the database.")
-        self.log_size = Level("lukhas_audit_records", "Records in the audit log.")
-        self.signal_entries = Level("lukhas_signal_entries", "Living signal emissions.")
+        self.tools_stripped = Counter("lukhas_tools_stripped", "Tools taken out of requests.")
+        self.decisions = Counter("lukhas_decisions", "Decisions by safety mode.", "safety_mode")
+        self.signals = Counter("lukhas_signals", "Emissions taken in.", "signal", "accepted")
+        self.unauthenticated = Counter("lukhas_unauthenticated", "Requests without a valid key.")
+        self.policy_loads = Counter("lukhas_policy_loads", "Attempts to load a policy.", "result")
+        self.writer_depth = Gauge("lukhas_writer_queue_rows", "Rows that wait for the database.")
+        self.log_size = Gauge("lukhas_audit_records", "Records in the audit log.")
+        self.signal_entries = Gauge("lukhas_signal_entries", "Living signal emissions.")
         self.registry = CollectorRegistry(auto_describe=True)
         self.registry.register(self)
 
     def collect(self) -> Iterator[Family]:
         """Yield every family; called by the registry."""
         for metric in vars(self).values():
-            if isinstance(metric, (Count, Level, Spread)):
+            if isinstance(metric, (Counter, Gauge, Histogram)):
                 yield metric.collect()
 
     def render(self) -> bytes:

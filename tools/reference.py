@@ -20,7 +20,7 @@ from lukhas.settings import Secret, describe_settings
 ROOT: Final = Path(__file__).resolve().parent.parent
 FOLDER: Final = ROOT / "docs" / "reference"
 MADE: Final = "<!-- Made by `make docs` from {source}; edit that instead. -->\n"
-METRIC_KINDS: Final = ("Counter", "Gauge", "Histogram", "Summary", "Info")
+METRIC_KINDS: Final = {"Counter": "counter", "Gauge": "gauge", "Histogram": "histogram"}
 
 # What a person does about each error. The code alone decides; messages and hints say the particulars.
 REMEDIES: Final[Mapping[str, str]] = {
@@ -138,30 +138,21 @@ def status_of(kind: type[LukhasError], statuses: Mapping[type[LukhasError], int]
 
 
 def metrics(source: str) -> list[Metric]:
-    """Return the prometheus_client metrics that a source text declares, in its order.
+    """Return the metrics that a source text declares by `lukhas.telemetry`'s classes, by name.
 
     Raises:
         ValueError: a metric whose name, text or labels are not written out, so that nobody can search for them.
     """
     found: list[Metric] = []
     for node in ast.walk(ast.parse(source)):
-        name = node.func if isinstance(node, ast.Call) else None
-        kind = name.attr if isinstance(name, ast.Attribute) else name.id if isinstance(name, ast.Name) else ""
-        if not isinstance(node, ast.Call) or kind not in METRIC_KINDS:
+        kind = METRIC_KINDS.get(getattr(node.func, "id", "")) if isinstance(node, ast.Call) else None
+        if not isinstance(node, ast.Call) or kind is None:
             continue
-        given = dict(zip(("name", "documentation", "labelnames"), node.args, strict=False))
-        given |= {keyword.arg: keyword.value for keyword in node.keywords if keyword.arg}
         try:
-            labels = ast.literal_eval(given["labelnames"]) if "labelnames" in given else ()
-            found.append(
-                Metric(
-                    str(ast.literal_eval(given["name"])),
-                    kind.lower(),
-                    tuple(cast("list[str]", labels)),
-                    str(ast.literal_eval(given["documentation"])),
-                )
-            )
-        except (KeyError, ValueError):
+            name, doc, *rest = node.args
+            labels = tuple(str(ast.literal_eval(label)) for label in rest) if kind == "counter" else ()
+            found.append(Metric(str(ast.literal_eval(name)), kind, labels, str(ast.literal_eval(doc))))
+        except ValueError:
             raise ValueError(f"line {node.lineno}: name, text and labels of a metric must be written out") from None
     return sorted(found, key=lambda metric: metric.name)
 

@@ -14,10 +14,8 @@ from lukhas.errors import LukhasError, Overloaded, StorageUnavailable
 from lukhas.telemetry import Metrics
 
 _LOOK_EVERY_S: Final = 0.25
-
-
-class _Late(StorageUnavailable):
-    """The wait is over, the write is not."""
+# The wait is over, the write is not: unlike a failed write, it may still come about.
+_LATE: Final = "The record was not durable in time."
 
 
 class Recorder:
@@ -66,7 +64,7 @@ class Recorder:
         while waiting and (waiting[0][1].done() or waiting[0][0] <= now):
             _, future = waiting.popleft()
             if not future.done():
-                future.set_exception(_Late("The record was not durable in time."))
+                future.set_exception(StorageUnavailable(_LATE))
                 future.exception()  # seen here; whoever waits sees it too
         self._timer = asyncio.get_running_loop().call_later(_LOOK_EVERY_S, self._look) if waiting else None
 
@@ -161,7 +159,7 @@ class CallRecord:
         if decision is not None and decision.done():
             failure = decision.exception()
             # A late decision may be written yet. Of one that failed, an outcome would say nothing.
-            if failure is not None and not isinstance(failure, _Late):
+            if failure is not None and str(failure) != _LATE:
                 return None
         return self._recorder.append(self, "outcome", outcome)
 

@@ -17,7 +17,7 @@ SINGULAR_WITH_S = ("ss", "us", "is")
 SETS = {
     *("errors", "ids", "settings", "flags"),
     *("signals", "capabilities", "rules", "contracts", "adapters", "interfaces", "executors", "sensors", "problems"),
-    *("docs", "pages", "headers"),
+    *("docs", "pages", "headers", "keys", "subjects", "policies", "operations"),
 }
 
 # Edges that turn any failure into an answer: file and function, and what the failure becomes.
