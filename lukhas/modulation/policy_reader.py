@@ -30,7 +30,15 @@ def load_policy(path: Path | str | None = None) -> Policy:
     """
     if path is None:
         return parse_policy(read_packaged_text(), "packaged")
-    path = Path(path)
+    return parse_policy(read_policy_text(Path(path)), str(path))
+
+
+def read_policy_text(path: Path) -> str:
+    """Return the text of a policy file, which need not be a policy.
+
+    Raises:
+        PolicyError: the file cannot be read, is too large, or is not UTF-8.
+    """
     try:
         with path.open("rb") as stream:
             raw = stream.read(MAX_BYTES + 1)
@@ -40,12 +48,11 @@ def load_policy(path: Path | str | None = None) -> Policy:
     if len(raw) > MAX_BYTES:
         _fail([Mistake(Place(1, 1), "", f"the file is larger than {MAX_BYTES:,} bytes")], str(path))
     try:
-        text = raw.decode("utf-8")
+        return raw.decode("utf-8")
     except UnicodeDecodeError as wrong:
         line = raw.count(b"\n", 0, wrong.start) + 1
         column = wrong.start - raw.rfind(b"\n", 0, wrong.start)
         _fail([Mistake(Place(line, column), "", "not UTF-8 text")], str(path))
-    return parse_policy(text, str(path))
 
 
 def parse_policy(text: str, source: str = "text", *, is_draft: bool = False) -> Policy:
