@@ -141,7 +141,7 @@ class Settings:
     host: str = _setting("127.0.0.1", _host, "Address to listen on.")
     port: int = _setting(8080, _integer(0, 65535), "Port to listen on; 0 takes a free one.")
     data_dir: Path = _setting(
-        Path("~/.local/share/lukhas").expanduser(), _path, "Directory of the embedded database, keys and lock."
+        Path("~/.local/share/lukhas"), _path, "Directory of the embedded database, keys and lock."
     )
     database_url: str = _setting("", _text, "SQLAlchemy URL; empty means SQLite in the data directory.")
     upstream_base_url: str = _setting(
@@ -176,6 +176,9 @@ class Settings:
     drain_timeout_s: float = _setting(30.0, _seconds(0, 3600), "Time that calls in flight get at shutdown.")
     log_level: str = _setting("info", _choice("debug", "info", "warning", "error"), "Least severe log line written.")
     log_format: str = _setting("auto", _choice("auto", "console", "json"), "auto: console on a terminal, else JSON.")
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "data_dir", self.data_dir.expanduser())
 
     @property
     def sqlalchemy_url(self) -> str:
