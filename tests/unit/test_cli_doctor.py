@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import socket
+import sqlite3
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from lukhas.cli.main import app
 from lukhas.storage.serving import ServingLock
+from lukhas.storage.sqlite import SqliteSafety
 
 
 @pytest.fixture(autouse=True)
@@ -160,6 +163,57 @@ def test_doctor_clock_that_is_wrong_is_found(monkeypatch: pytest.MonkeyPatch) ->
     assert "ahead of it" in examine(0)["clock"]["found"]
     monkeypatch.setattr("lukhas.cli.examination.time.time", lambda: 3600.0)
     assert examine(1)["clock"]["state"] == "fail"
+
+
+def test_doctor_unsafe_sqlite_is_worth_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A SQLite that may lose writes is named, with what to install."""
+    unsafe = SqliteSafety("3.40.1", False, "has the WAL-reset bug")
+    monkeypatch.setattr("lukhas.storage.sqlite.sqlite_safety", lambda: unsafe)
+    found = examine(0)["sqlite"]
+    assert (found["state"], "pysqlite3" in found["advice"]) == ("warn", True)
+
+
+def test_doctor_database_server_out_of_reach_is_status_3(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that does not answer is out of reach, and its password is not shown."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        url = f"postgresql://u:hunter2@127.0.0.1:{probe.getsockname()[1]}/db"
+        monkeypatch.setenv("LUKHAS_DATABASE_URL", url)
+        result = run("--json")
+    assert result.exit_code == 3, result.output
+    assert "hunter2" not in result.output
+    checks = {one["check"]: one for one in json.loads(result.stdout)["checks"]}
+    assert checks["database"]["state"] == "fail"
+
+
+def test_doctor_old_revision_is_worth_a_word(data: Path) -> None:
+    """A database that the next start will upgrade is nothing to worry about."""
+    assert CliRunner().invoke(app, ["db", "upgrade"]).exit_code == 0
+    connection = sqlite3.connect(data / "lukhas.db")
+    with connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'm0000'")
+    connection.close()
+    assert examine(0)["database"]["state"] == "warn"
+
+
+@pytest.mark.parametrize(("free_mb", "state"), [(10, "fail"), (500, "warn"), (5000, "ok")])
+def test_doctor_disk_space_is_judged(free_mb: int, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without room for its record no call is answered, so little room is told in time."""
+    usage = SimpleNamespace(free=free_mb * 1_000_000)
+    monkeypatch.setattr("lukhas.cli.examination.shutil.disk_usage", lambda _: usage)
+    assert examine(int(state == "fail"))["disk space"]["state"] == state
+
+
+def test_doctor_failure_of_the_system_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check that the system refuses is a finding of its own, and the others go on."""
+
+    def refuse(_: object) -> None:
+        raise PermissionError(13, "Permission denied", "/data")
+
+    monkeypatch.setattr("lukhas.cli.examination.shutil.disk_usage", refuse)
+    checks = examine(1)
+    assert checks["space"]["found"] == "/data: Permission denied"
+    assert checks["clock"]["state"] == "ok"
 
 
 def test_doctor_wrong_settings_are_its_first_finding(monkeypatch: pytest.MonkeyPatch) -> None:
