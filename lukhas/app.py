@@ -10,7 +10,6 @@ from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
 from lukhas.api import operations
-from lukhas.api.asgi import limit_body
 from lukhas.api.control import add_problem_handlers, describe_app
 from lukhas.api.openai_compat import OpenAISurface
 from lukhas.api.v1 import audit, modulate, policy, signals
@@ -28,14 +27,13 @@ class Application(FastAPI):
         super().__init__(**options)
         self.state.runtime = runtime
         self._surface = OpenAISurface(runtime)
-        self._max_body_bytes = runtime.settings.max_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one connection."""
         if scope["type"] == "http" and (scope["path"].startswith("/v1/") or scope["path"] == "/v1"):
             await self._surface(scope, receive, send)
         else:
-            await super().__call__(scope, limit_body(receive, self._max_body_bytes), send)
+            await super().__call__(scope, receive, send)
 
 
 def build_app(settings: Settings, **overrides: Any) -> Application:

@@ -12,6 +12,7 @@ Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 Headers = list[tuple[bytes, bytes]]
 
 # A client that sends too much is heard out up to here, or it would see a reset instead of the 413.
@@ -67,8 +68,19 @@ async def read_body(scope: Scope, receive: Receive, limit_bytes: int) -> bytes:
             return b"".join(parts)
 
 
-def limit_body(receive: Receive, limit_bytes: int) -> Receive:
-    """Return a `receive` that raises TooLarge once more than `limit_bytes` of a body have come."""
+class BodyLimit:
+    """Middleware under which reading a body raises TooLarge once it passes the limit."""
+
+    def __init__(self, app: ASGIApp, limit_bytes: int) -> None:
+        self._app = app
+        self._limit_bytes = limit_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, its body counted."""
+        await self._app(scope, _limit_body(receive, self._limit_bytes), send)
+
+
+def _limit_body(receive: Receive, limit_bytes: int) -> Receive:
     size = 0
 
     async def limited() -> Message:

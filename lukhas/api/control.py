@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated, Any, cast
 
-import orjson
 import structlog
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -12,11 +11,13 @@ from starlette.exceptions import HTTPException
 
 from lukhas import __version__
 from lukhas.access.ring import ApiKey
+from lukhas.api.asgi import BodyLimit
 from lukhas.api.auth import authenticate
 from lukhas.api.problems import problem, retry_headers, unexpected
 from lukhas.errors import InvalidRequest, LukhasError, NotFound
 from lukhas.gateway.runtime import Runtime
 from lukhas.ids import make_id
+from lukhas.openai.wire import encode_json
 
 log = structlog.get_logger("lukhas.api")
 
@@ -48,11 +49,13 @@ def request_id_of(request: Request) -> str:
 def json_answer(value: Any, request: Request, status: int = 200) -> Response:
     """Return a JSON answer that carries the request's id."""
     headers = {"x-request-id": request_id_of(request)}
-    return Response(orjson.dumps(value), status, headers, media_type="application/json")
+    return Response(encode_json(value), status, headers, media_type="application/json")
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    """Answer every error as RFC 9457 problem details."""
+    """Answer every error as RFC 9457 problem details, a body over the limit among them."""
+    runtime: Runtime = app.state.runtime
+    app.add_middleware(BodyLimit, limit_bytes=runtime.settings.max_body_bytes)
 
     async def on_error(request: Request, failure: Exception) -> Response:
         return _answer(request, cast(LukhasError, failure))

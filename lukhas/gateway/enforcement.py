@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
+from lukhas.audit.redaction import redact_text
 from lukhas.errors import PolicyDenied
 from lukhas.modulation.dispatcher import Decision, Dispatcher, Step
 from lukhas.modulation.policy import UNKNOWN_CLASS, Policy, Style
@@ -76,10 +77,10 @@ def apply_decision(body: dict[str, Any], decision: Decision, dispatcher: Dispatc
     if stripped.forced is not None:
         raise denied_tool(policy, stripped.forced)
     if stripped.removed:
-        left = [name for name in stripped.offered if name not in stripped.removed]
-        decision.trace.append(
-            Step("tools", "tools", list(stripped.offered), left, rule=f"allowlist [{', '.join(allowlist)}]")
-        )
+        # The trace goes on record, and a tool's name is a caller's text.
+        before = [redact_text(name) for name in stripped.offered]
+        left = [redact_text(name) for name in stripped.offered if name not in stripped.removed]
+        decision.trace.append(Step("tools", "tools", before, left, rule=f"allowlist [{', '.join(allowlist)}]"))
     written: dict[str, Any] = {}
     for parameter in decision.touched:
         _write_parameter(parameter, body, written, decision, dispatcher, capability)

@@ -380,12 +380,12 @@ def _outcome(status: str, answer: UpstreamAnswer, summary: AnswerSummary, size: 
         "status": status,
         "http_status": answer.status,
         "attempts": answer.attempts,
-        "finish_reasons": [reason for _, reason in sorted(summary.finish_reasons.items())],
+        "finish_reasons": [redact_text(reason) for _, reason in sorted(summary.finish_reasons.items())],
         "answer_bytes": size,
     }
     # What the upstream did not say is left out, not null: the record's encoder looks twice at every null.
     if summary.usage is not None:
-        outcome["usage"] = summary.usage
+        outcome["usage"] = {redact_text(name): count for name, count in summary.usage.items()}
     if summary.model is not None:
         outcome["model"] = redact_text(summary.model)
     return outcome

@@ -37,7 +37,7 @@ def preview(
     """
     body: dict[str, Any] = {"messages": [{"role": "user", "content": ""}], **(request or {})}
     if model is not None or "model" not in body:
-        body["model"] = model or DEFAULT_MODEL
+        body["model"] = DEFAULT_MODEL if model is None else model
     chat = parse_chat(encode_json(body))
     decision = modulator.combine(signals, caller=read_caller(chat.body, modulator.dispatcher))
     applied = apply_decision(chat.body, decision, modulator.dispatcher, capabilities.find(chat.model))

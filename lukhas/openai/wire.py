@@ -148,6 +148,10 @@ def check_subject(value: Any, param: str) -> str:
     """
     if not isinstance(value, str) or not value or len(value) > MAX_SUBJECT_CHARS:
         raise InvalidRequest(f"'{param}' must be a text of 1 to {MAX_SUBJECT_CHARS} characters.", param=param)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise InvalidRequest(f"'{param}' holds half a character.", param=param) from None
     return value
 
 
