@@ -15,7 +15,7 @@ from lukhas.cli.output import (
     print_line,
     show,
 )
-from lukhas.cli.store import open_existing
+from lukhas.cli.store import find_file, open_existing
 from lukhas.errors import StorageUnavailable
 from lukhas.settings import Settings, load_settings
 
@@ -62,7 +62,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Check revision, tables, files and the audit log's hashes. Exit 4 where what is stored is damaged."""
     with failing_clearly(as_json):
         settings = load_settings(config_path=config).settings
-        found = [(schema, *check_schema(settings, schema)) for schema in SCHEMAS]
+        found = [("main", *check_schema(settings, "main")), ("vault", *_check_vault(settings))]
     problems = [problem for _, _, wrong in found for problem in wrong]
     if as_json:
         rows = [{"database": schema, "place": place, "problems": wrong} for schema, place, wrong in found]
@@ -95,6 +95,16 @@ def check_schema(settings: Settings, schema: Schema) -> tuple[str, list[str]]:
                 raise
             problems = [f"integrity: {failure.message} {failure.hint}"]
         return _name(database), problems
+
+
+def _check_vault(settings: Settings) -> tuple[str, list[str]]:
+    """Check the vault; beside a main database a missing one is a finding, since only serving makes it."""
+    from lukhas.storage.engine import vault_url
+
+    path = find_file(vault_url(settings.sqlalchemy_url))
+    if path is not None and not path.is_file():
+        return str(path), ["revision: there is no vault yet (run: lukhas db upgrade)"]
+    return check_schema(settings, "vault")
 
 
 def check_log(database: Database) -> list[str]:

@@ -60,6 +60,17 @@ def test_db_check_no_database_is_status_3_and_makes_none(data: Path) -> None:
     assert not data.exists()
 
 
+def test_db_check_missing_vault_is_a_negative_answer(data: Path) -> None:
+    """Keys can be made before the first start makes the vault; and a vault that was lost is not passed over."""
+    fill()
+    for path in data.glob("vault.db*"):
+        path.unlink()
+    result = run("db", "check")
+    assert result.exit_code == 1
+    assert "there is no vault yet" in result.stdout
+    assert not (data / "vault.db").exists()
+
+
 def test_db_check_sound_log_is_ok() -> None:
     """With records in the log the check goes through all of them."""
     fill()
