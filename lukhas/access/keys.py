@@ -169,7 +169,7 @@ class KeyStore:
         self._data_version = version
         return changed
 
-    def ensure_admin(self, settings: Settings, *, also: Also | None = None) -> AdminKey:
+    def ensure_admin(self, settings: Settings, *, also: Callable[[ApiKey], Also] | None = None) -> AdminKey:
         """See to it that there is an admin key, for tenant 'default'.
 
         LUKHAS_ADMIN_KEY is accepted as long as it is set, and never stored. Else the first run makes a key; a
@@ -177,7 +177,7 @@ class KeyStore:
 
         Args:
             settings: names the key or the data directory.
-            also: a sink and its payload for the transaction that makes a key.
+            also: makes of the new key a sink and its payload for the transaction that stores it.
         """
         if settings.admin_key is not None:
             digest = digest_secret(settings.admin_key.reveal())
@@ -194,8 +194,9 @@ class KeyStore:
             return AdminKey(None, "environment", None, key)
         secret = KEY_PREFIX + secrets.token_urlsafe(_SECRET_BYTES)
         key = self._make_key("admin (first run)", "default", ("admin",), None)
+        part = None if also is None else also(key)
         if any(one.is_admin for one in self.list()) or not self._writer.submit_sync(
-            self._create_sink, _Creation(key, digest_secret(secret), True, also), _TIMEOUT_S
+            self._create_sink, _Creation(key, digest_secret(secret), True, part), _TIMEOUT_S
         ):
             path = settings.data_dir / ADMIN_KEY_FILE
             return AdminKey(None, "existing", path if path.is_file() else None)

@@ -177,10 +177,13 @@ class AuditStore:
     def _select(self, condition: str) -> list[StoredRecord]:
         with self._database.reading() as connection:
             rows = connection.exec_driver_sql(_READ_RECORD + condition).all()
-        stored = [
-            StoredRecord(index, audit_id, kind, tenant, time_ms, bytes(leaf), bytes(data))
-            for index, audit_id, kind, tenant, time_ms, leaf, data in rows
-        ]
+        try:
+            stored = [
+                StoredRecord(index, audit_id, kind, tenant, time_ms, bytes(leaf), bytes(data))
+                for index, audit_id, kind, tenant, time_ms, leaf, data in rows
+            ]
+        except TypeError as wrong:  # SQLite keeps whatever type an edit has put there
+            raise IntegrityError("A record of the audit log is not of the type that was written.") from wrong
         for one in stored:
             if leaf_hash(one.data) != one.leaf_hash:
                 raise IntegrityError(f"Record {one.index} of the audit log is not what was written.")

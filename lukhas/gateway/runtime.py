@@ -15,9 +15,15 @@ from lukhas.access.ring import ApiKey
 from lukhas.audit.store import AuditRecord, AuditStore
 from lukhas.clock import Clock, SystemClock
 from lukhas.errors import LukhasError, ShuttingDown, StorageUnavailable
+from lukhas.gateway.admission import Admission, Prove
 from lukhas.gateway.pipeline import Pipeline
-from lukhas.gateway.policies import PolicyInForce
+from lukhas.gateway.policies import Active
+from lukhas.gateway.policy_file import PolicyFile
+from lukhas.gateway.shadow import ShadowPolicy
+from lukhas.gateway.succession import Succession
 from lukhas.ids import make_id
+from lukhas.modulation.policy import Policy
+from lukhas.modulation.revision import Also, RevisionStore
 from lukhas.modulation.state import SignalState
 from lukhas.openai.capabilities import CapabilityTable, load_capabilities
 from lukhas.openai.upstream import Upstream, make_upstream
@@ -32,7 +38,8 @@ from lukhas.vault.subjects import SubjectVault
 log = structlog.get_logger("lukhas.runtime")
 
 WATCH_EVERY_S: Final = 0.2
-POLICY_EVERY_S: Final = 0.5
+# A file counts as written when two looks in a row find the same; a change takes effect after at most three.
+POLICY_EVERY_S: Final = 0.25
 HOUSEKEEPING_EVERY_S: Final = 15.0
 SUMMARY_EVERY_S: Final = 60.0
 SYSTEM: Final = "system"
@@ -59,6 +66,7 @@ class Runtime:
         writer: GroupCommitWriter,
         vault_writer: GroupCommitWriter,
         upstream: Upstream,
+        prove: Prove | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock
@@ -67,15 +75,27 @@ class Runtime:
         self.writer = writer
         self.upstream = upstream
         self.capabilities: CapabilityTable = load_capabilities(settings.capabilities)
-        self.policies = PolicyInForce(settings.policy, metrics)
         self.audit = AuditStore(database, writer, clock)
         self.lost = self.audit.close_lost()
+        self.revisions = RevisionStore(database, writer, clock)
+        admission = Admission(
+            self.revisions,
+            require_proof=settings.policy_require_proof,
+            timeout_s=settings.policy_proof_timeout_s,
+            prove=prove,
+        )
+        file = PolicyFile(settings.policy)
+        self.succession = Succession(file, self.revisions, admission, self._make_also, metrics)
+        self.policies = self.succession.policies
+        self.shadow = ShadowPolicy(settings.shadow_policy, metrics)
         self.keys = KeyStore(database, writer, clock)
-        self.admin: AdminKey = self.keys.ensure_admin(settings)
+        self.admin: AdminKey = self.keys.ensure_admin(settings, also=self._record_admin)
         self.vault = SubjectVault(vault_database, vault_writer, clock=clock)
         self.state = SignalState(self.policies.policy.signals, clock, entries_per_key=settings.signal_entries_per_key)
+        self.succession.on_adopt = self._follow_signals
         self.pipeline = Pipeline(
             policies=self.policies,
+            shadow=self.shadow,
             state=self.state,
             vault=self.vault,
             audit=self.audit,
@@ -95,6 +115,11 @@ class Runtime:
         self._vault_writer = vault_writer
         self._tasks: list[asyncio.Task[None]] = []
         self._keys_stale: str | None = None
+
+    def _record_admin(self, key: ApiKey) -> tuple[Any, Any]:
+        """Return what records the first admin key, in the transaction that stores it."""
+        body = {"event": "created", "key": key.key_id, "name": key.name, "scopes": sorted(key.scopes)}
+        return self.audit.sink, self.audit.encode(self.make_record("key", body))
 
     def authenticate(self, secret: str) -> ApiKey:
         """Return the key that a secret belongs to; refusals are counted for the summary.
@@ -149,14 +174,23 @@ class Runtime:
 
     async def start(self) -> None:
         """Start the background work. Needs the event loop that serves."""
-        policy = self.policies.policy
-        await self.record(self.make_record("policy", {"event": "in_force", "policy": policy.id, "name": policy.name}))
+        active = self.policies.active
+        policy = active.policy
+        body = {"event": "in_force", "policy": policy.id, "name": policy.name, "proof": active.proof}
+        await self.record(self.make_record("policy", body | {"certificate": active.certificate}))
+        if (candidate := self.shadow.policy) is not None:
+            await asyncio.to_thread(self._save_shadow, candidate)
         self._tasks = [
             asyncio.create_task(_repeat(WATCH_EVERY_S, self._watch_keys), name="watch-keys"),
-            asyncio.create_task(_repeat(POLICY_EVERY_S, self._watch_policy), name="watch-policy"),
+            # Each in a task of its own: a rollback elsewhere must not wait for the proof of a changed file.
+            asyncio.create_task(_repeat(POLICY_EVERY_S, self.succession.watch_file), name="watch-policy-file"),
+            asyncio.create_task(_repeat(POLICY_EVERY_S, self.succession.watch_database), name="watch-policy"),
             asyncio.create_task(_repeat(HOUSEKEEPING_EVERY_S, self._keep_house), name="housekeeping"),
             asyncio.create_task(_repeat(SUMMARY_EVERY_S, self._summarise), name="summary"),
         ]
+        if self.shadow.is_on:
+            watching = _repeat(POLICY_EVERY_S, self._watch_shadow)
+            self._tasks.append(asyncio.create_task(watching, name="watch-shadow-policy"))
         log.info("gateway_started", policy=policy.id, mode=self.settings.mode, lost=self.lost)
 
     async def stop(self) -> None:
@@ -186,10 +220,14 @@ class Runtime:
         """Return the truth about each dependency, for `/readyz`."""
         upstream = await self.upstream.check()
         policy = self.policies.status()
+        shadow = self.shadow.status()
         database = None if self.writer.healthy else (self.writer.last_error or "the writer has stopped")
         vault = None if self._vault_writer.healthy else (self._vault_writer.last_error or "the writer has stopped")
         ready = database is None and vault is None and not self.is_draining
-        degraded = upstream is not None or policy.problem is not None or self._keys_stale is not None
+        degraded = any(
+            problem is not None
+            for problem in (upstream, policy.problem, self._keys_stale, None if shadow is None else shadow.problem)
+        )
         return {
             "ready": ready,
             "status": "unavailable" if not ready else "degraded" if degraded else "ok",
@@ -199,7 +237,14 @@ class Runtime:
                 "database": _state(database, waiting_rows=self.writer.depth),
                 "vault": _state(vault),
                 "keys": _state(self._keys_stale),
-                "policy": _state(policy.problem, id=policy.policy, source=policy.source),
+                "policy": _state(
+                    policy.problem,
+                    id=policy.policy,
+                    source=policy.source,
+                    proof=policy.proof,
+                    **({} if policy.refused is None else {"refused": policy.refused}),
+                ),
+                **({} if shadow is None else {"shadow_policy": _state(shadow.problem, id=shadow.policy)}),
                 "upstream": _state(upstream, name=self.upstream.name),
             },
         }
@@ -214,17 +259,24 @@ class Runtime:
             return
         self._keys_stale = None
 
-    async def _watch_policy(self) -> None:
-        found = await asyncio.to_thread(self.policies.read_if_changed)
-        if found is None:
-            return
-        before = self.policies.policy.id
-        # Recorded first: no call may be decided by a policy that the log does not know.
-        await self.record(
-            self.make_record("policy", {"event": "in_force", "policy": found.id, "name": found.name, "before": before})
-        )
-        self.policies.adopt(found)
-        self.state.configure(found.signals)
+    async def _watch_shadow(self) -> None:
+        found = await asyncio.to_thread(self.shadow.read_if_changed)
+        if found is not None:
+            await asyncio.to_thread(self._save_shadow, found)
+            self.shadow.adopt(found)
+
+    def _save_shadow(self, policy: Policy) -> None:
+        # A record that names the candidate must find its text.
+        body = {"event": "shadow", "policy": policy.id, "name": policy.name}
+        also = self._make_also(body, None)
+        details = {"file": policy.source}
+        self.revisions.save(policy, None, SYSTEM, "LUKHAS_SHADOW_POLICY", "shadow", also, details=details)
+
+    def _follow_signals(self, active: Active) -> None:
+        self.state.configure(active.policy.signals)
+
+    def _make_also(self, body: dict[str, Any], key: ApiKey | None) -> Also:
+        return self.audit.sink, self.audit.encode(self.make_record("policy", body, key))
 
     async def _keep_house(self) -> None:
         self.metrics.signal_entries.value = self.state.sweep()
@@ -238,7 +290,12 @@ class Runtime:
 
 
 def open_runtime(
-    settings: Settings, *, clock: Clock | None = None, upstream: Upstream | None = None, metrics: Metrics | None = None
+    settings: Settings,
+    *,
+    clock: Clock | None = None,
+    upstream: Upstream | None = None,
+    metrics: Metrics | None = None,
+    prove: Prove | None = None,
 ) -> Runtime:
     """Open everything that serving needs: lock, databases (migrated), writers, keys, policy, upstream.
 
@@ -272,6 +329,7 @@ def open_runtime(
             writer=writer,
             vault_writer=vault_writer,
             upstream=upstream or make_upstream(settings),
+            prove=prove,
         )
         undo.pop_all()
         return runtime

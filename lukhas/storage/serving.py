@@ -22,8 +22,15 @@ class ServingLock:
         Raises:
             ConfigurationError: another process serves this data directory.
         """
-        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as failure:
+            raise ConfigurationError(
+                f"The data directory {self._path.parent} cannot be used: {failure.strerror}.",
+                hint="Set LUKHAS_DATA_DIR to a directory that this user can write.",
+                param="LUKHAS_DATA_DIR",
+            ) from failure
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from sqlalchemy import Connection, insert, select
-from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 
 from lukhas.clock import Clock, SystemClock
 from lukhas.errors import ConfigurationError, InvalidRequest
@@ -148,6 +147,9 @@ class SubjectVault:
                 for one in missing
             ]
             if self._database.kind == "postgresql":
+                # Loaded where it is used: a start on SQLite need not wait for it.
+                from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+
                 # Another process may be making the same subject: the first to commit decides its id.
                 connection.execute(insert_postgresql(SUBJECT).on_conflict_do_nothing(), rows)
                 known |= _find(connection, [one.digest for one in missing])

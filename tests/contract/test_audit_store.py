@@ -238,6 +238,15 @@ async def test_read_of_changed_bytes_is_an_integrity_error(log: Log) -> None:
         log.store.read(done.audit_id)
 
 
+async def test_read_of_bytes_turned_into_text_is_an_integrity_error(log: Log, url: str) -> None:
+    """SQLite lets an edit change a column's type; that too is an edit, not a crash."""
+    done = await log.store.append(make(body={"n": 1}))
+    with log.database.writer.begin() as connection:
+        connection.exec_driver_sql("UPDATE audit_record SET data = CAST(data AS TEXT)")
+    with pytest.raises(IntegrityError):
+        log.store.read(done.audit_id)
+
+
 async def test_append_on_a_damaged_head_is_refused(log: Log, url: str) -> None:
     """A head that does not fit its size stops the log instead of growing a wrong tree."""
     await log.store.append(make())
