@@ -9,12 +9,14 @@ LukhasError
 │   ├── InvalidRequest            the request cannot be understood                 400
 │   │   ├── SignalError             a signal that is not one
 │   │   │   └── UnknownSignal         a name that the policy does not declare
-│   │   └── InvalidId               an identifier of the wrong form
+│   │   ├── InvalidId               an identifier of the wrong form
+│   │   └── PreconditionRequired    a change that must name what it changes            428
 │   ├── Unauthenticated           no key, or a key that is not valid               401
 │   ├── Forbidden                 a valid key that may not do this                 403
 │   │   └── PolicyDenied            the policy in force does not allow it
 │   ├── NotFound                  no such thing, or not yours                      404
 │   ├── Conflict                  the thing has changed or exists already          409
+│   │   └── PreconditionFailed      it is no longer what the request names           412
 │   └── TooLarge                  a body or header over its limit                  413
 ├── UpstreamError               the model's side failed
 │   ├── UpstreamUnreachable       the call was surely not sent                     502
@@ -134,6 +136,12 @@ class InvalidId(InvalidRequest):
     code = "invalid_id"
 
 
+class PreconditionRequired(InvalidRequest):
+    """A change that must name what it changes, by If-Match, and does not."""
+
+    code = "precondition_required"
+
+
 class Unauthenticated(RequestError):
     """No key, or a key that is unknown, expired or revoked."""
 
@@ -162,6 +170,12 @@ class Conflict(RequestError):
     """The thing exists already, or has changed since it was read."""
 
     code = "conflict"
+
+
+class PreconditionFailed(Conflict):
+    """The thing is no longer what the request's If-Match names."""
+
+    code = "precondition_failed"
 
 
 class TooLarge(RequestError):

@@ -71,6 +71,13 @@ def _choice(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
+def _switch(value: str) -> bool:
+    found = {"true": True, "on": True, "yes": True, "1": True, "false": False, "off": False, "no": False, "0": False}
+    if value.lower() not in found:
+        raise ValueError("must be true or false")
+    return found[value.lower()]
+
+
 def _integer(low: int, high: int) -> Callable[[str], int]:
     def parse(value: str) -> int:
         try:
@@ -159,6 +166,15 @@ class Settings:
     upstream_max_connections: int = _setting(1000, _integer(1, 100_000), "Open connections to the upstream.")
     capabilities: Path | None = _setting(None, _optional_path, "YAML file that extends the model capability table.")
     policy: Path | None = _setting(None, _optional_path, "Policy file; empty means the packaged policy.")
+    policy_require_proof: bool = _setting(
+        False, _switch, "true refuses every policy that is not proved; false refuses what is refuted."
+    )
+    policy_proof_timeout_s: float = _setting(
+        60.0, _seconds(0, 3600), "Longest time for proving a new policy; 0 tries no proof."
+    )
+    shadow_policy: Path | None = _setting(
+        None, _optional_path, "Policy file that decides beside the one in force: recorded, never applied."
+    )
     mode: str = _setting("enforce", _choice("enforce", "shadow"), "enforce applies decisions; shadow only records.")
     auth: str = _setting("on", _choice("on", "off"), "off is allowed on loopback only.")
     admin_key: Secret | None = _setting(None, _admin_key, "Admin key; else one is made at first run.", secret=True)

@@ -101,6 +101,9 @@ class Metrics(Collector):
         self.signals = Counter("lukhas_signals", "Emissions taken in.", "signal", "accepted")
         self.unauthenticated = Counter("lukhas_unauthenticated", "Requests without a valid key.")
         self.policy_loads = Counter("lukhas_policy_loads", "Attempts to load a policy.", "result")
+        self.shadow_decisions = Counter(
+            "lukhas_shadow_decisions", "Decisions of the shadow policy against the one in force.", "result"
+        )
         self.writer_depth = Gauge("lukhas_writer_queue_rows", "Rows that wait for the database.")
         self.log_size = Gauge("lukhas_audit_records", "Records in the audit log.")
         self.signal_entries = Gauge("lukhas_signal_entries", "Living signal emissions.")

@@ -24,8 +24,10 @@ from lukhas.gateway.intake import list_subjects, merge_signals, sense
 from lukhas.gateway.policies import PolicyInForce
 from lukhas.gateway.recording import CallRecord, Recorder, unrecorded
 from lukhas.gateway.relay import Ended, relay_events
+from lukhas.gateway.shadow import ShadowPolicy
 from lukhas.ids import make_id
 from lukhas.modulation.dispatcher import Decision
+from lukhas.modulation.policy import Policy
 from lukhas.modulation.signals import Signal, parse_signal_body, parse_signal_header
 from lukhas.modulation.state import SignalState
 from lukhas.openai.capabilities import CapabilityTable
@@ -84,6 +86,7 @@ class Pipeline:
         self,
         *,
         policies: PolicyInForce,
+        shadow: ShadowPolicy,
         state: SignalState,
         vault: SubjectVault,
         audit: AuditStore,
@@ -97,6 +100,7 @@ class Pipeline:
         max_response_bytes: int,
     ) -> None:
         self._policies = policies
+        self._shadow = shadow
         self._state = state
         self._vault = vault
         self._upstream = upstream
@@ -175,7 +179,8 @@ class Pipeline:
     ) -> UpstreamRequest:
         """Sense, decide, apply, and start writing the decision."""
         key = incoming.key
-        dispatcher = self._policies.dispatcher
+        active = self._policies.active
+        dispatcher = active.dispatcher
         policy = dispatcher.policy
         # Everything that can be wrong with the request is found before its signals are taken in.
         caller = read_caller(chat.body, dispatcher)
@@ -184,6 +189,7 @@ class Pipeline:
         now_ms = self._clock.now_ms()
         sensed = sense(self._state, subjects, signals, key, policy.signals, self._metrics, now_ms)
         decision = dispatcher.decide(sensed.levels, caller=caller)
+        shadow = self._shadow.compare(decision, sensed.levels, caller) if self._shadow.is_on else None
         denial: PolicyDenied | None = None
         body, written, stripped = chat.body, {}, NOTHING
         try:
@@ -212,6 +218,10 @@ class Pipeline:
             "trace": decision.trace,
             "written": written,
         }
+        if active.certificate is not None:
+            record["certificate"] = active.certificate
+        if shadow is not None:
+            record["shadow"] = shadow
         if sensed.ignored:
             record["inputs"]["ignored"] = sensed.ignored
         if stripped.removed:
@@ -223,7 +233,7 @@ class Pipeline:
             record["denied"] = redact_text(denial.message)
         call.decide(record)
         # Not before: no caller is given an id that the log will never know.
-        incoming.answer_headers += self._answer_headers(call, decision, stripped)
+        incoming.answer_headers += self._answer_headers(call, decision, policy, stripped)
         if denial is not None and not self._is_shadow:
             raise denial
         return UpstreamRequest(
@@ -234,10 +244,10 @@ class Pipeline:
             stream=chat.stream,
         )
 
-    def _answer_headers(self, call: CallRecord, decision: Decision, stripped: Stripped) -> Headers:
+    def _answer_headers(self, call: CallRecord, decision: Decision, policy: Policy, stripped: Stripped) -> Headers:
         if self._is_shadow:
             # An application that follows these headers must not act on what was only thought.
-            defaults = self._policies.policy.defaults
+            defaults = policy.defaults
             parameters, mode = dict(defaults), str(defaults["safety_mode"])
         else:
             parameters, mode = decision.parameters, decision.safety_mode

@@ -15,7 +15,7 @@ import orjson
 from sqlalchemy import Connection, Row, desc, func, insert, select, tuple_
 
 from lukhas.clock import Clock
-from lukhas.errors import Conflict, IntegrityError, InvalidId, InvalidRequest, NotFound
+from lukhas.errors import IntegrityError, InvalidId, InvalidRequest, NotFound, PreconditionFailed
 from lukhas.modulation.certificate import Certificate
 from lukhas.modulation.policy import Policy, policy_id
 from lukhas.storage.engine import Database
@@ -134,7 +134,7 @@ class RevisionStore:
             expected: the `seq` that must still stand, 0 for none; None where anything may.
 
         Raises:
-            Conflict: another event has come to stand.
+            PreconditionFailed: another event has come to stand.
             StorageUnavailable, Overloaded: it could not be written.
         """
         now_ms = self._clock.now_ms()
@@ -178,6 +178,12 @@ class RevisionStore:
     def standing(self) -> PolicyEvent | None:
         """Return the event that says which policy is in force; None before the first."""
         return self._newest(_EVENT.event.in_(STANDING))
+
+    def standing_if_changed(self, version: int) -> tuple[int, PolicyEvent | None]:
+        """Return the database's present version, and the standing event where that is not the given one."""
+        # Read before the event, so that a change in between is seen next time, not never.
+        found = self._database.data_version()
+        return found, None if found == version else self.standing()
 
     def last_of_file(self) -> PolicyEvent | None:
         """Return the newest event that came from a file's content, taken up or refused."""
@@ -302,7 +308,9 @@ class RevisionStore:
         bump_revision(connection, TOPIC)
         stands = connection.execute(select(func.max(_EVENT.seq)).where(_EVENT.event.in_(STANDING))).scalar() or 0
         if one.expected is not None and stands != one.expected:
-            raise Conflict("The policy in force has changed since it was read.", hint="Read it again, then decide.")
+            raise PreconditionFailed(
+                "The policy in force has changed since it was read.", hint="Read it again, then decide."
+            )
         policy = one.policy
         if policy is not None:
             known = select(_REVISION.policy_id).where(_REVISION.policy_id == policy.id)

@@ -179,6 +179,7 @@ def raw_chat(body: bytes, *, headers: str = "", key: str = ADMIN_KEY) -> bytes:
 def start_gateway(data_dir: Path, upstream: FakeUpstream, options: Mapping[str, Any], **overrides: Any) -> Gateway:
     """Open a runtime and serve it in a thread, as `lukhas serve` does."""
     base = {"data_dir": data_dir, "upstream_base_url": upstream.base_url, "admin_key": Secret(ADMIN_KEY)}
+    base["policy_proof_timeout_s"] = 0.0  # a proof takes seconds; tests of proofs ask for one
     runtime = open_runtime(Settings(**{**base, **options}), **overrides)
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(

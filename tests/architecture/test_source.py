@@ -23,6 +23,8 @@ SETS = {
 # Edges that turn any failure into an answer: file and function, and what the failure becomes.
 EDGES: dict[str, str] = {
     "lukhas/api/openai_compat.py::OpenAISurface.__call__": "whatever broke becomes an answer, and is logged whole",
+    "lukhas/gateway/admission.py::run_aside.run": "the thread's failure becomes its waiter's answer",
+    "lukhas/gateway/shadow.py::ShadowPolicy.compare": "a candidate's failure becomes a word in the record, and a count",
     "lukhas/storage/engine.py::Database.data_version": "any driver's failure becomes StorageUnavailable, others go on",
     "lukhas/storage/writer.py::GroupCommitWriter._probe": "the failure becomes what readiness reports",
     "lukhas/storage/writer.py::GroupCommitWriter._write": "the thread's failure becomes its callers' answers",
