@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+import structlog
 from conftest import ADMIN_KEY, Gateway, Serve, raw_chat, read_all, wait_until
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -75,7 +76,9 @@ def test_what_breaks_inside_the_control_plane_is_a_500(gateway: Gateway, monkeyp
         raise RuntimeError("secret detail")
 
     monkeypatch.setattr(gateway.runtime.audit, "read_document", fail)
-    answer = gateway.http("GET", "/api/v1/audit/aud_01ARZ3NDEKTSV4RRFFQ69G5FAV")
+    with structlog.testing.capture_logs() as logs:
+        answer = gateway.http("GET", "/api/v1/audit/aud_01ARZ3NDEKTSV4RRFFQ69G5FAV")
+    assert [entry["event"] for entry in logs] == ["request_failed"]
     assert answer.status == 500 and answer.json["code"] == "internal_error" and b"secret" not in answer.body
 
 

@@ -66,8 +66,8 @@ class Child:
         self.process = subprocess.Popen(command, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         while True:
             if self.process.poll() is not None:
-                assert self.process.stderr is not None
-                raise RuntimeError(f"the gateway did not start: {self.process.stderr.read().decode()}")
+                said = self.process.communicate()[1].decode()
+                raise RuntimeError(f"the gateway did not start: {said}")
             try:
                 socket.create_connection(("127.0.0.1", port), timeout=1).close()
                 break

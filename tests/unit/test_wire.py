@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lukhas.errors import InvalidRequest
@@ -19,11 +19,12 @@ JSON = st.recursive(
     | st.floats(allow_nan=False, allow_infinity=False)
     | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=20,
+    max_leaves=8,
 )
 
 
-@given(st.dictionaries(st.text(), JSON))
+@settings(max_examples=60)
+@given(st.dictionaries(st.text(), JSON, max_size=5))
 def test_object_is_written_as_it_was_read(value: dict[str, Any]) -> None:
     """Numbers of any size, any text, any depth: reading and writing change nothing."""
     raw = json.dumps(value).encode()
