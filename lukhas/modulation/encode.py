@@ -81,9 +81,7 @@ class Encoder:
         admits: for each tool, the entries of an allowlist of which any one admits it.
     """
 
-    def __init__(
-        self, enums: Mapping[str, Sequence[str]] | None = None, admits: Sequence[frozenset[str]] = ()
-    ) -> None:
+    def __init__(self, enums: Mapping[str, Sequence[str]] | None = None, admits: Sequence[frozenset[str]] = ()) -> None:
         self.z3 = load_solver()
         self.enums = enums or {}
         self.admits = admits
@@ -127,6 +125,20 @@ class Encoder:
         nearest = z3.ToInt(value + half)
         is_tie = z3.ToReal(nearest) == value + half
         return z3.ToReal(z3.If(z3.And(is_tie, nearest % 2 == 1), nearest - 1, nearest))
+
+    def is_whole(self, value: Term) -> Term:
+        """Return that a number is whole; case by case, since the solver would try each whole number in turn."""
+        z3 = self.z3
+        match value.decl().kind():
+            case z3.Z3_OP_ITE:
+                condition, then, otherwise = value.children()
+                return z3.If(condition, self.is_whole(then), self.is_whole(otherwise))
+            case z3.Z3_OP_TO_REAL:
+                return z3.BoolVal(True)
+            case z3.Z3_OP_ANUM:
+                return z3.BoolVal(value.as_fraction().denominator == 1)
+            case _:
+                return z3.IsInt(value)
 
     def encode(self, node: Node, names: Names, seen: Sighting | None = None) -> Term:
         """Return the formula of an expression; note in `seen` what it divides by, chooses and lists."""
