@@ -39,10 +39,9 @@ docs: $(DEV) ## renew the generated reference pages
 	@$(BIN)/python tools/reference.py
 
 lock: $(DEV) ## renew the lock files after a change in pyproject.toml (UPGRADE=1 takes newer versions)
-	$(COMPILE) pyproject.toml -o requirements/runtime.txt
-	$(COMPILE) --group build -c requirements/runtime.txt -o requirements/build.txt
-	$(COMPILE) pyproject.toml --all-extras --group dev -c requirements/runtime.txt -c requirements/build.txt \
-		-o requirements/dev.txt
+	$(COMPILE) --group build -o requirements/build.txt
+	$(COMPILE) pyproject.toml --all-extras --group dev -c requirements/build.txt -o requirements/dev.txt
+	$(COMPILE) pyproject.toml --extra demo --extra plot --extra verify -c requirements/dev.txt -o requirements/runtime.txt
 
 clean: ## remove the environment and everything that can be made again; data stays
 	rm -rf $(VENV) .cache .hypothesis .pytest_cache .ruff_cache .coverage .coverage.* dist
