@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lukhas.access.keys import Also, KeyStore
     from lukhas.audit.store import AuditStore
     from lukhas.storage.engine import Database, Schema
+    from lukhas.storage.writer import GroupCommitWriter
 
 # Who acted, where it was nobody's API key but a person at the command line.
 ACTOR: Final = "cli"
@@ -28,6 +29,8 @@ class Stores:
     keys: KeyStore
     audit: AuditStore
     clock: SystemClock
+    database: Database
+    writer: GroupCommitWriter
 
     def record(self, kind: str, tenant: str, body: dict[str, Any]) -> tuple[str, Also]:
         """Return the id of a new audit record, and the record in the form that goes into a change's transaction."""
@@ -78,7 +81,8 @@ def open_stores(settings: Settings) -> Generator[Stores]:
         writer = GroupCommitWriter(database, max_rows=settings.writer_queue_rows, name="cli-writer")
         writer.start()
         stack.callback(writer.close, _CLOSE_TIMEOUT_S)
-        yield Stores(KeyStore(database, writer, clock), AuditStore(database, writer, clock), clock)
+        keys, audit = KeyStore(database, writer, clock), AuditStore(database, writer, clock)
+        yield Stores(keys, audit, clock, database, writer)
 
 
 @contextmanager

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Final, Protocol, TypeVar
 
 import msgspec
-import structlog
 
 from lukhas.errors import IntegrityError, PolicyError
 from lukhas.gateway.policy_file import PACKAGED
@@ -19,8 +18,6 @@ from lukhas.modulation.certificate import Certificate, packaged_certificate
 from lukhas.modulation.policy import Policy, policy_id
 from lukhas.modulation.policy_reader import parse_policy
 from lukhas.modulation.revision import RevisionStore
-
-log = structlog.get_logger("lukhas.policy")
 
 R = TypeVar("R")
 UNPROVED: Final = "not proved"
@@ -64,15 +61,23 @@ class Admission:
         require_proof: whether what is not proved is refused; what is refuted always is.
         timeout_s: longest time for one proof; 0 tries none.
         prove: the prover; the real one where None.
+        on_proof: told which policy is about to be proved, since that can take its time.
     """
 
     def __init__(
-        self, store: RevisionStore, *, require_proof: bool, timeout_s: float, prove: Prove | None = None
+        self,
+        store: RevisionStore,
+        *,
+        require_proof: bool,
+        timeout_s: float,
+        prove: Prove | None = None,
+        on_proof: Callable[[Policy], None] | None = None,
     ) -> None:
         self._store = store
         self._require_proof = require_proof
         self._timeout_s = timeout_s
         self._prove = prove
+        self._on_proof = on_proof or _say_nothing
 
     def examine(self, text: str, source: str, *, is_new: bool) -> Candidate:
         """Read a policy, and find or make its proof.
@@ -105,10 +110,8 @@ class Admission:
 
     def _make(self, policy: Policy) -> Certificate:
         prove = self._prove or _find_prover()
-        log.info("policy_proof_began", policy=policy.id, timeout_s=self._timeout_s)
-        certificate = prove(policy.text, source=policy.source, deadline_s=self._timeout_s)
-        log.info("policy_proof_ended", policy=policy.id, result=certificate.result, solver=certificate.solver)
-        return certificate
+        self._on_proof(policy)
+        return prove(policy.text, source=policy.source, deadline_s=self._timeout_s)
 
     def _judge(self, policy: Policy, certificate: Certificate | None) -> PolicyError | None:
         if certificate is not None and certificate.result == "refuted":
@@ -126,6 +129,10 @@ class Admission:
                 "LUKHAS_POLICY_PROOF_TIMEOUT_S, or look at it with: lukhas policy verify FILE",
             )
         return None
+
+
+def _say_nothing(policy: Policy) -> None:
+    """Do nothing where nobody waits."""
 
 
 def _find_prover() -> Prove:

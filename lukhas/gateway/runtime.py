@@ -83,6 +83,9 @@ class Runtime:
             require_proof=settings.policy_require_proof,
             timeout_s=settings.policy_proof_timeout_s,
             prove=prove,
+            on_proof=lambda policy: log.info(
+                "policy_proof_began", policy=policy.id, timeout_s=settings.policy_proof_timeout_s
+            ),
         )
         file = PolicyFile(settings.policy)
         self.succession = Succession(file, self.revisions, admission, self._make_also, metrics)

@@ -94,9 +94,10 @@ def _close(run: list[tuple[float, Any, Any]], edge: tuple[float, float] | None) 
         return Span(low, high, at, a, b)
     sizes = [abs(b - a) for _, a, b in run]
     largest = max(sizes)
-    # Of equally large differences the one in the middle: a range's end is the least telling place.
+    # Of equally large differences the roundest place, near the middle: a range's end is the least telling.
     places = [place for place, size in enumerate(sizes) if largest - size <= _SAME]
-    at, a, b = run[places[len(places) // 2]]
+    middle = places[len(places) // 2]
+    at, a, b = run[min(places, key=lambda place: (len(f"{run[place][0]:g}"), abs(place - middle)))]
     return Span(low, high, at, a, b, is_even=largest - min(sizes) <= _SAME)
 
 
