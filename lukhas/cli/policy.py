@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from lukhas.cli import policy_revision
 from lukhas.cli.output import ConfigOption, JsonOption, failing_clearly, print_json, print_line, print_table, show
 from lukhas.errors import Conflict
 from lukhas.settings import load_settings
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Look at a policy, and start one's own.", no_args_is_help=True)
 
 DEFAULT_NAME: Final = "modulation_policy.yaml"
+
+app.command("diff")(policy_revision.diff_policies)
+app.command("history")(policy_revision.show_history)
+app.command("rollback")(policy_revision.roll_back)
+app.command("reload")(policy_revision.reload_file)
 
 
 @app.command("show")
