@@ -64,14 +64,18 @@ class AuditStore:
         """Encode a record for `sink`."""
         return encode_record(record)
 
-    def append(self, record: AuditRecord) -> asyncio.Future[Appended]:
+    def append(self, record: AuditRecord, *, owed: bool = False) -> asyncio.Future[Appended]:
         """Start writing one record, from an event loop; the future resolves when it is durable.
+
+        Args:
+            record: what to write.
+            owed: it completes something already admitted, and is taken even where the queue is full.
 
         Raises:
             Overloaded: too many rows wait.
             StorageUnavailable: the writer is not running; the future raises it when the storage fails.
         """
-        return self._writer.submit(self._sink, encode_record(record))
+        return self._writer.submit(self._sink, encode_record(record), owed=owed)
 
     def append_sync(self, record: AuditRecord, timeout_s: float = _APPEND_TIMEOUT_S) -> Appended:
         """Write one record durably, from a thread without an event loop.

@@ -23,9 +23,14 @@ def configure_logging(settings: Settings) -> None:
     ]
     final: list[Any] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if as_console:
-        final.append(structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty()))
+        renderer = structlog.dev.ConsoleRenderer(
+            colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+        final.append(renderer)
     else:
-        final += [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        # Without local variables: a prompt or a key may stand in one.
+        as_dict = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+        final += [structlog.processors.ExceptionRenderer(as_dict), structlog.processors.JSONRenderer()]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=final))
     root = logging.getLogger()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from typing import Any, Final
@@ -10,7 +11,7 @@ from typing import Any, Final
 from lukhas.access.ring import ApiKey
 from lukhas.audit.store import Appended, AuditRecord, AuditStore
 from lukhas.clock import Clock
-from lukhas.errors import LukhasError, Overloaded, StorageUnavailable
+from lukhas.errors import LukhasError, StorageUnavailable
 from lukhas.telemetry import Metrics
 
 _LOOK_EVERY_S: Final = 0.25
@@ -36,6 +37,8 @@ class Recorder:
     def append(self, call: CallRecord, kind: str, body: dict[str, Any]) -> asyncio.Future[Appended]:
         """Start writing one record; its future fails with StorageUnavailable when the deadline passes.
 
+        An outcome is owed: it is taken even where the queue is full, or the model would have worked for nothing.
+
         Raises:
             Overloaded, StorageUnavailable: the writer does not take it.
         """
@@ -50,7 +53,8 @@ class Recorder:
                 session=call.session,
                 user=call.user,
                 body=body,
-            )
+            ),
+            owed=kind == "outcome",
         )
         # One timer for all: a deadline of its own would cost each record more than its encoding.
         self._waiting.append((time.monotonic() + self._deadline_s, future))
@@ -129,17 +133,24 @@ class CallRecord:
         began = time.monotonic()
         self._close(outcome)
         # Handed over before the decision is waited for, so that both may share one commit.
-        try:
-            written = self._hand_over(outcome)
-        except Overloaded as full:
-            # The model has answered: sending the call again, as a full queue invites to, would pay for it twice.
-            raise unrecorded() from full
+        written = self._hand_over(outcome)
         if written is not None:
             written.add_done_callback(_swallow)
-        await _durable(self.decision)
-        if written is not None:
-            await _durable(written)
+        try:
+            await _durable(self.decision)
+            if written is not None:
+                await _durable(written)
+        except StorageUnavailable as failure:
+            if written is not None:
+                self._withhold(failure)
+            raise
         self._recorder.metrics.record_seconds.add(time.monotonic() - began)
+
+    def _withhold(self, failure: StorageUnavailable) -> None:
+        """Add a last word to an outcome that may yet be written: the caller did not get what it says."""
+        last = {"status": "withheld", "error": failure.code}
+        with contextlib.suppress(LukhasError):
+            self._recorder.append(self, "outcome", last).add_done_callback(_swallow)
 
     def end_unawaited(self, outcome: dict[str, Any]) -> None:
         """Write the outcome of a call whose caller is gone: nobody is left to wait for it."""
@@ -180,8 +191,10 @@ def unrecorded() -> StorageUnavailable:
 
 async def _durable(future: asyncio.Future[Appended]) -> None:
     if not future.done():
-        # A waiter that is cancelled must not cancel the record with it.
-        await asyncio.wait((future,))
+        # A waiter of its own: cancelling it must not cancel the record with it.
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        future.add_done_callback(lambda _: None if waiter.done() else waiter.set_result(None))
+        await waiter
     failure = future.exception()
     if failure is not None:
         # Whatever the reason, a full disk or a row that the database rejects: the call is not on record.

@@ -85,8 +85,11 @@ class GroupCommitWriter:
         self._thread.start()
         self._accepting = True
 
-    def submit(self, sink: Sink[P, R], payload: P) -> asyncio.Future[R]:
+    def submit(self, sink: Sink[P, R], payload: P, *, owed: bool = False) -> asyncio.Future[R]:
         """Hand in one payload from an event loop; the future resolves after its commit is durable.
+
+        What is `owed` completes something already admitted: it is taken even where the queue is full, of which
+        there is never more than was admitted.
 
         Cancelling the future does not take the payload back.
 
@@ -96,7 +99,7 @@ class GroupCommitWriter:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
-        self._enqueue(_Item(sink, payload, future, loop))
+        self._enqueue(_Item(sink, payload, future, loop), owed)
         return future
 
     def submit_sync(self, sink: Sink[P, R], payload: P, timeout_s: float) -> R:
@@ -132,10 +135,10 @@ class GroupCommitWriter:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def _enqueue(self, item: _Item) -> None:
+    def _enqueue(self, item: _Item, owed: bool = False) -> None:
         if not self._accepting:
             raise StorageUnavailable("The database writer is not running.")
-        if self._queue.qsize() >= self._max_rows:
+        if not owed and self._queue.qsize() >= self._max_rows:
             raise Overloaded(f"{self._max_rows} rows wait for the database.", hint="Try again in a moment.")
         self._queue.put(item)
         if self._ended:  # the thread ended between the first look and the put

@@ -14,6 +14,7 @@ import pytest
 from conftest import QUESTION, Gateway, Serve, raw_chat, read_all, wait_until
 from sqlalchemy import Connection
 
+from lukhas.errors import StorageUnavailable
 from lukhas.storage.writer import GroupCommitWriter
 from lukhas.testing import DEFAULT_EVENTS
 
@@ -49,7 +50,14 @@ def run_sql(gateway: Gateway, *statements: str) -> None:
             connection.exec_driver_sql(statement)
         return [None] * len(payloads)
 
-    gateway.runtime.writer.submit_sync(work, None, 10.0)
+    # What still waits to be written shares a transaction with this, and may fail it once.
+    for attempts_left in (2, 1, 0):
+        try:
+            gateway.runtime.writer.submit_sync(work, None, 10.0)
+            return
+        except StorageUnavailable:
+            if not attempts_left:
+                raise
 
 
 REFUSE_ALL = "CREATE TRIGGER refuse BEFORE INSERT ON audit_record BEGIN SELECT RAISE(ABORT, 'refused'); END"
@@ -177,7 +185,9 @@ def test_record_that_is_late_refuses_the_call_in_time(hasty: Gateway, body: byte
     assert answer.status == 503 and answer.error["code"] == "storage_unavailable", answer.body
     assert answer.headers["x-should-retry"] == "false"
     assert took < 0.95
-    assert hasty.wait_for(answer.headers["x-lukhas-audit-id"])
+    # Both records come about after all; the last word is that the caller did not get the answer.
+    audit_id = answer.headers["x-lukhas-audit-id"]
+    wait_until(lambda: (hasty.document(audit_id)["outcome"] or {}).get("status") in ("withheld", "failed"))
     assert hasty.chat().status == 200
 
 

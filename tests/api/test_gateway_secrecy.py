@@ -114,7 +114,6 @@ def test_what_breaks_inside_is_logged_without_what_was_sent(gateway: Gateway, mo
     assert PROMPT not in str({name: value for name, value in logs[0].items() if name != "exc_info"})
 
 
-@pytest.mark.xfail(strict=True, reason="structlog's renderers print local variables unless told not to")
 def test_written_logs_hold_no_local_variables(gateway: Gateway, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     """A traceback in the log, in either format, shows code and not the prompt that stood in a variable."""
     import logging

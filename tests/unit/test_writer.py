@@ -134,11 +134,12 @@ async def test_submit_over_the_limit_is_refused_at_once(database: Database) -> N
     futures = [writer.submit(put, name) for name in "abc"]
     with pytest.raises(Overloaded):
         writer.submit(put, "d")
+    owed = writer.submit(put, "o", owed=True)  # what completes an admitted call has its place
     gate.opened.set()
-    await asyncio.gather(held, *futures)
+    await asyncio.gather(held, owed, *futures)
     await writer.submit(put, "e")
     assert writer.close(5)
-    assert names_in(database) == {"a", "b", "c", "e"}
+    assert names_in(database) == {"a", "b", "c", "e", "o"}
 
 
 async def test_submit_disk_failure_fails_the_batch_and_reconnects(
