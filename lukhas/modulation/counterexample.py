@@ -9,6 +9,9 @@ from typing import Any, Final, cast
 
 from lukhas.modulation import tightness
 from lukhas.modulation.dispatcher import Dispatcher
+from lukhas.modulation.expression import Arithmetic, Node, walk
+from lukhas.modulation.interpret import Point, evaluate
+from lukhas.modulation.interval import LARGEST
 from lukhas.modulation.policy import SAFETY_MODE, TOOLS, UNKNOWN_CLASS, Policy, Rule
 
 _DIGITS: Final = (1, 2, 3, 4, 6, 9)
@@ -36,7 +39,7 @@ class Sight:
 Replay = Callable[[Inputs], Sight | None]
 
 
-def describe(parameter: str, found: Inputs, sight: Sight | None, replay: Replay) -> dict[str, Any]:
+def describe(parameter: str, found: Inputs, sight: Sight | None, replay: Replay, current: Any = None) -> dict[str, Any]:
     """Return the document of a counterexample, shortened as far as it still shows the same.
 
     Args:
@@ -44,6 +47,7 @@ def describe(parameter: str, found: Inputs, sight: Sight | None, replay: Replay)
         found: the solver's point, in floats.
         sight: what the solver computed, for a point that no float shows.
         replay: shows the failure at a point, or None where there is none.
+        current: what the map reads as `current`, for a statement about a map alone.
     """
     confirmed = _confirm(found, replay)
     if confirmed is not None:
@@ -54,6 +58,7 @@ def describe(parameter: str, found: Inputs, sight: Sight | None, replay: Replay)
         "raised": dict(found.raised),
         "caller": dict(found.caller),
         "nudge": dict(found.nudges),
+        "current": _plain(current),
         "what": sight.what if sight else "value",
         "before": _plain(sight.before) if sight else None,
         "after": _plain(sight.after) if sight else None,
@@ -88,6 +93,29 @@ def replay_raise(dispatcher: Dispatcher, parameter: str) -> Replay:
     return replay
 
 
+def replay_map(policy: Policy, rule: Rule, current: Any) -> Replay:
+    """Return the replay for one guard's map: does its own cap, or what it makes of `current`, loosen?"""
+    spec = policy.parameters[rule.parameter]
+
+    def cap(levels: Mapping[str, float]) -> Any:
+        full = _full(policy, levels)
+        value = rule.function(full[rule.signal], current, full)
+        if spec.kind in ("number", "integer"):
+            value = min(max(value, spec.low), spec.high)
+        return tightness.tighten(policy, spec.name, current, value) if rule.uses_current else value
+
+    def replay(at: Inputs) -> Sight | None:
+        if rule.signal not in at.levels or at.levels[rule.signal] < policy.signals[rule.signal].min_level:
+            return None
+        try:
+            before, after = cap(at.levels), cap({**at.levels, **at.raised})
+        except (ZeroDivisionError, OverflowError):
+            return None
+        return Sight("map", before, after) if is_looser(policy, spec.name, after, before) else None
+
+    return replay
+
+
 def replay_range(dispatcher: Dispatcher, rule: Rule) -> Replay:
     """Return the replay for a style's map: does its own value leave the bounds?"""
     policy = dispatcher.policy
@@ -102,7 +130,7 @@ def replay_range(dispatcher: Dispatcher, rule: Rule) -> Replay:
         for made, bounded in pairwise(steps):
             if (made.step, made.signal, bounded.step) == ("style", rule.signal, "bounds"):
                 return Sight("value", bounded.before, bounded.after)
-        if policy.blend and rule.signal in at.levels:  # a blend shows the mean alone
+        if rule.signal in at.levels:  # a blend shows the mean alone, and a higher signal hides the map
             value = rule.function(at.levels[rule.signal], spec.default, _full(policy, at.levels))
             within = min(max(value, spec.low), spec.high)
             return Sight("value", value, within) if value != within else None
@@ -111,17 +139,29 @@ def replay_range(dispatcher: Dispatcher, rule: Rule) -> Replay:
     return replay
 
 
-def replay_division(policy: Policy) -> Replay:
-    """Return the replay for totality: does the decision fail at this point?"""
+def replay_total(policy: Policy, rule: Rule | None, current: Any = None) -> Replay:
+    """Return the replay for totality: does the decision, or the rule by itself, have no value at this point?"""
 
     def replay(at: Inputs) -> Sight | None:
         try:
             Dispatcher(policy).decide(at.levels, caller=at.caller)
+            if rule is None or rule.signal not in at.levels:
+                return None
+            full = _full(policy, at.levels)
+            rule.function(full[rule.signal], current, full)
+            point = Point(full[rule.signal], current, full)
+            if any(_is_huge(node, point) for node in walk(rule.node)):
+                return Sight("overflow", None, None)
         except (ZeroDivisionError, OverflowError) as failure:
             return Sight("division" if isinstance(failure, ZeroDivisionError) else "overflow", None, None)
         return None
 
     return replay
+
+
+def _is_huge(node: Node, at: Point) -> bool:
+    value = evaluate(node, at) if isinstance(node, Arithmetic) else 0.0
+    return isinstance(value, (int, float)) and abs(value) > LARGEST
 
 
 def is_looser(policy: Policy, parameter: str, value: Any, than: Any) -> bool:
@@ -227,6 +267,8 @@ def in_words(document: Mapping[str, Any]) -> str:
         return f"with {at}{also} the rule {fails}{doubt}"
     if not raised:
         return f"with {at}{also} the map gives {parameter} {document['before']}, outside its bounds{doubt}"
+    if what == "map":
+        parameter = f"{parameter} cap"
     verb = "may be" if what == "limit" else "is"
     up = " and ".join(
         f"raised to {level:g}" if len(levels) == 1 and name in levels else f"{name} raised to {level:g}"

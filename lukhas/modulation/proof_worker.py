@@ -27,10 +27,10 @@ def run(text: str, deadline_s: float) -> None:
 
     end = time.monotonic() + deadline_s
     proof = Proof(parse_policy(text, is_draft=True))
-    _write({"solver": proof.questioner.version, "claims": [[claim.id, claim.text] for claim in proof.claims()]})
+    _write({"solver": proof.solver, "claims": [[claim.id, claim.text] for claim in proof.claims]})
     for statement in proof.run(end - deadline_s * _FOR_WARNINGS):
         _write({"statement": statement})
-    for warning in find_warnings(proof, end):
+    for warning in find_warnings(proof.ground, end):
         _write({"warning": warning})
     _write({"done": True})
 

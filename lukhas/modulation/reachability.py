@@ -7,24 +7,24 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from lukhas.modulation.encode import Sighting, Term
+from lukhas.modulation.ground import Ground
 from lukhas.modulation.policy import TOOLS, Rule
-from lukhas.modulation.proof import Proof
 from lukhas.modulation.question import Undecided
 
 # For each question; a warning that takes longer to find is not given.
 _EACH_S: Final = 1.0
 
 
-def find_warnings(proof: Proof, end: float) -> Iterator[str]:
+def find_warnings(ground: Ground, end: float) -> Iterator[str]:
     """Yield each style, branch and tool that no levels reach, and each guard's map that leaves its bounds.
 
     Args:
-        proof: of the policy.
+        ground: of the policy.
         end: the monotonic time, in seconds, at which to stop.
     """
-    search = _Search(proof, end)
+    search = _Search(ground, end)
     yield from search.styles()
-    for rule in proof.policy.rules.values():
+    for rule in ground.policy.rules.values():
         yield from search.branches(rule)
         yield from search.caps(rule)
         if rule.parameter == TOOLS:
@@ -34,28 +34,28 @@ def find_warnings(proof: Proof, end: float) -> Iterator[str]:
 
 
 class _Search:
-    def __init__(self, proof: Proof, end: float) -> None:
-        self.proof = proof
-        self.policy = proof.policy
-        self.z3 = proof.z3
+    def __init__(self, ground: Ground, end: float) -> None:
+        self.ground = ground
+        self.policy = ground.policy
+        self.z3 = ground.z3
         self.end = end
         self.undecided = 0
 
     def is_dead(self, conditions: Sequence[Term]) -> bool:
-        self.proof.questioner.end = min(self.end, time.monotonic() + _EACH_S)
+        self.ground.questioner.end = min(self.end, time.monotonic() + _EACH_S)
         try:
-            return self.proof.questioner.ask(conditions) is None
+            return self.ground.questioner.ask(conditions) is None
         except Undecided:
             self.undecided += 1
             return False
 
     def styles(self) -> Iterator[str]:
-        z3, proof = self.z3, self.proof
-        at, modes, facts = proof.choosing()
+        z3, ground = self.z3, self.ground
+        at, modes, facts = ground.choosing()
         reached: set[str] = set()
         dead: list[str] = []
         for rule in self.policy.style_rules:
-            test = z3.BoolVal(True) if rule.node is None else proof.condition(rule.node, at, modes)
+            test = z3.BoolVal(True) if rule.node is None else ground.condition(rule.node, at, modes)
             if self.is_dead([*facts, test]):
                 dead.append(f"style_rules, line {rule.place.line}: no levels reach the style '{rule.style}' here")
             else:
@@ -80,14 +80,14 @@ class _Search:
                 yield f"{where}: {which} always holds in '{rule.text}'"
 
     def caps(self, rule: Rule) -> Iterator[str]:
-        proof, spec = self.proof, self.policy.parameters[rule.parameter]
+        ground, spec = self.ground, self.policy.parameters[rule.parameter]
         if self.policy.signals[rule.signal].role != "guard" or spec.kind not in ("number", "integer"):
             return
-        at = proof.steps.inputs
-        facts = [*proof.steps.ranges(at), *proof.effective(rule, at)]
-        for current, more in proof.currents(rule, at):
-            value = proof.applied(rule, current, at, facts)
-            if self.is_dead([*facts, *more, proof.outside(rule, value)]):
+        at = ground.steps.inputs
+        facts = [*ground.steps.ranges(at), *ground.effective(rule, at)]
+        for current, more in ground.currents(rule, at):
+            value = ground.applied(rule, current, at, facts)
+            if self.is_dead([*facts, *more, ground.outside(rule, value)]):
                 return
         yield (
             f"maps.{rule.signal}.{rule.parameter}, line {rule.place.line}: the cap leaves [{spec.low:g}, {spec.high:g}]"
@@ -95,8 +95,8 @@ class _Search:
         )
 
     def tools(self, rule: Rule) -> Iterator[str]:
-        proof = self.proof
-        steps, at = proof.steps, proof.steps.inputs
+        ground = self.ground
+        steps, at = ground.steps, ground.steps.inputs
         spec = self.policy.parameters[TOOLS]
         base = steps.styled(TOOLS, at)
         final = steps.tighter(spec, base, steps.cap(TOOLS, base, at))
@@ -109,17 +109,17 @@ class _Search:
                     yield f"{where}: no levels ever allow '{entry}' by this list"
 
     def _position(self, entry: str) -> int:
-        classes = [admitting for _, admitting in self.proof.steps.tools]
+        classes = [admitting for _, admitting in self.ground.steps.tools]
         own = frozenset({entry})
         return classes.index(own if own in classes else own | {self.policy.classify_tool(entry)})
 
     def _see(self, rule: Rule) -> tuple[Sighting, list[Term]]:
         """Return what a rule chooses and lists, and the facts where it is applied."""
-        proof = self.proof
-        at = proof.steps.inputs
+        ground = self.ground
+        at = ground.steps.inputs
         seen = Sighting()
-        *_, (current, more) = proof.currents(rule, at)
-        proof.steps.apply(rule, current, at, seen)
-        facts = [*proof.steps.ranges(at), *proof.effective(rule, at), *more]
+        *_, (current, more) = ground.currents(rule, at)
+        ground.steps.apply(rule, current, at, seen)
+        facts = [*ground.steps.ranges(at), *ground.effective(rule, at), *more]
         facts += [self.z3.Implies(path, divisor != 0) for path, divisor in seen.divisors]
         return seen, facts
