@@ -96,6 +96,7 @@ def _close(run: list[tuple[float, Any, Any]], edge: tuple[float, float] | None) 
     largest = max(sizes)
     # Of equally large differences the roundest place, near the middle: a range's end is the least telling.
     places = [place for place, size in enumerate(sizes) if largest - size <= _SAME]
+    places = [place for place in places if 0 < place < len(run) - 1] or places
     middle = places[len(places) // 2]
     at, a, b = run[min(places, key=lambda place: (len(f"{run[place][0]:g}"), abs(place - middle)))]
     return Span(low, high, at, a, b, is_even=largest - min(sizes) <= _SAME)
