@@ -101,6 +101,10 @@ def _carry_gate(
         old.leave(item, _NO_LIST)
         return []
     for signal, level in thresholds.items():
+        ceiling = number(old.signals[signal].fields.get("max_level"))
+        if ceiling is not None and ceiling < level:
+            old.leave(item, f"it was never reached: max_level of {signal} is {ceiling:g}")
+            continue
         listed = "[" + ", ".join(map(repr, left)) + "]"
         held = new.maps.get((signal, TOOLS))
         if held is not None and held.text.count(" if ") and not held.text.endswith(" current"):

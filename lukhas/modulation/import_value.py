@@ -192,7 +192,10 @@ def carry_styles(old: OldPolicy, new: NewPolicy, changed: list[Remark], added: l
     else:
         if "strict" in new.styles:
             chosen.append(("strict", f"{SAFETY_MODE} == strict"))
-        chosen += [(s, f"{g} > {level:g}") for s, g, level in _RULES if s in new.styles and g in new.signals]
+        for style, signal, level in _RULES:
+            ceiling = number(old.signals[signal].fields.get("max_level")) if signal in old.signals else None
+            if style in new.styles and signal in new.signals and (ceiling is None or ceiling > level):
+                chosen.append((style, f"{signal} > {level:g}"))
     unchosen = [name for name in new.styles if name != "balanced" and name not in dict(chosen)]
     for name in unchosen:
         item = entries(old.sections.get("styles"))[name]

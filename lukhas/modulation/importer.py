@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from pathlib import PurePath
 from typing import Final
 
 from lukhas.errors import Conflict, PolicyError
@@ -82,7 +83,7 @@ class _Import:
         self.old = old
         self.kind: Format = kind
         self.packaged = load_policy()
-        self.new = NewPolicy(name=old.name or "imported", source=source, format=kind)
+        self.new = NewPolicy(name=old.name or "imported", source=PurePath(source).name, format=kind)
         self.changed: list[Remark] = []
         self.added: list[str] = []
         self.tools: dict[str, None] = {}
@@ -123,6 +124,12 @@ class _Import:
                     made.fields[key] = value
             self._carry_times(signal, made)
             self.new.signals[signal.name] = made
+        section = self.old.sections["signals"]
+        self._change(
+            section,
+            "where several map one parameter, the highest precedence decides, and guards tighten after it; in the "
+            "older program the one that came last did",
+        )
         count = len(self.new.signals)
         for rank, made in enumerate(self.new.signals.values()):
             made.precedence = 10 * (count - rank)
