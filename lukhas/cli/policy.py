@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from lukhas.cli import policy_revision
+from lukhas.cli import policy_import, policy_plot, policy_revision, policy_simulate, policy_verify
 from lukhas.cli.output import ConfigOption, JsonOption, failing_clearly, print_json, print_line, print_table, show
 from lukhas.errors import Conflict
 from lukhas.settings import load_settings
@@ -20,9 +20,14 @@ app = typer.Typer(help="Look at a policy, and start one's own.", no_args_is_help
 DEFAULT_NAME: Final = "modulation_policy.yaml"
 
 app.command("diff")(policy_revision.diff_policies)
+app.command("verify")(policy_verify.verify_policy)
 app.command("history")(policy_revision.show_history)
 app.command("rollback")(policy_revision.roll_back)
 app.command("reload")(policy_revision.reload_file)
+
+app.command("simulate")(policy_simulate.simulate_policy)
+app.command("plot")(policy_plot.plot_policy)
+app.command("import")(policy_import.import_policy_file)
 
 
 @app.command("show")

@@ -167,8 +167,9 @@ def _certify(policy: Policy, found: _Finding) -> Certificate:
     warnings = list(found.warnings)
     refusal = _refusal(policy)
     if refusal and found.claims:
-        statements.append(Statement("load", "the loader takes the file", "not proved"))
         warnings.append(f"the file does not load: {refusal}")
+        if all(statement.result != "refuted" for statement in statements):
+            statements.append(Statement("load", "the loader takes the file", "not proved"))
     return Certificate(
         schema=SCHEMA,
         policy=policy.id,
