@@ -11,6 +11,7 @@ import os
 import queue
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -106,17 +107,19 @@ def _run(policy: Policy, deadline_s: float, memory_bytes: int, on_progress: Prog
     order = orjson.dumps({"text": policy.text, "deadline_s": deadline_s, "memory_bytes": memory_bytes})
     end = time.monotonic() + deadline_s + GRACE_S
     command = [sys.executable, "-P", "-m", "lukhas.modulation.proof_worker"]
-    worker = subprocess.Popen(  # noqa: S603 - a fixed command
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment()
-    )
-    assert worker.stdin is not None
+    # A file, since a pipe would block on a worker that does not read.
+    with tempfile.TemporaryFile() as stdin:
+        stdin.write(order)
+        stdin.seek(0)
+        worker = subprocess.Popen(  # noqa: S603 - a fixed command
+            command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment()
+        )
     assert worker.stdout is not None
     lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     reader = threading.Thread(target=_read, args=(worker.stdout, lines), name="proof", daemon=True)
     reader.start()
     is_late = False
     try:
-        _send(worker.stdin, order)
         while (line := lines.get(timeout=max(0.0, end - time.monotonic()))) is not None:
             found.take(line)
             if on_progress is not None and found.claims:
@@ -136,14 +139,6 @@ def _run(policy: Policy, deadline_s: float, memory_bytes: int, on_progress: Prog
         why = "was not done in time" if is_late else f"ended by itself with status {status} (out of memory or killed)"
         found.warnings.append(f"the proof {why}")
     return found
-
-
-def _send(stream: IO[bytes], order: bytes) -> None:
-    try:
-        stream.write(order)
-        stream.close()
-    except BrokenPipeError:  # it is gone already; its silence says the rest
-        return
 
 
 def _read(stream: IO[bytes], lines: queue.SimpleQueue[bytes | None]) -> None:
