@@ -102,7 +102,7 @@ def test_yaml_refused_names_the_place(text: str, line: int | None, column: int |
     started = time.process_time()
     with pytest.raises(YamlMistake) as caught:
         parse_yaml(text)
-    assert time.process_time() - started < 1.0
+    assert time.process_time() - started < 4.0  # seconds, not minutes, even under coverage on a busy machine
     mistake = caught.value.mistake
     assert says in mistake.message
     if line is not None:
