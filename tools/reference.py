@@ -185,6 +185,8 @@ def _default(value: object) -> str:
         return "none"
     if isinstance(value, Secret):
         return "a secret"
+    if isinstance(value, bool):
+        return "`true`" if value else "`false`"
     if isinstance(value, Path):
         home = Path.home()
         return f"`~/{value.relative_to(home)}`" if value.is_relative_to(home) else f"`{value}`"
