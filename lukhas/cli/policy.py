@@ -35,6 +35,9 @@ def show_policy(
     file: Annotated[
         Path | None, typer.Argument(help="Policy file (default: LUKHAS_POLICY, else the packaged one).")
     ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Prove it now; else only what ships with a proof is shown as proved.")
+    ] = False,
     config: ConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -44,10 +47,11 @@ def show_policy(
         from lukhas.modulation.policy_reader import load_policy
 
         policy = load_policy(path)
+        proof = policy_verify.proof_of(policy, is_made=verify)
         if as_json:
-            print_json(describe(policy))
+            print_json({**describe(policy), "proof": proof})
         else:
-            _print(policy)
+            _print(policy, proof)
 
 
 @app.command("init")
@@ -111,10 +115,11 @@ def _plain(spec: Any) -> dict[str, Any]:
     return {name: value for name, value in asdict(spec).items() if name not in ("name", "parameter")}
 
 
-def _print(policy: Policy) -> None:
+def _print(policy: Policy, proof: str) -> None:
     print_line(f"policy   {policy.id}")
     print_line(f"name     {show(policy.name)}")
     print_line(f"source   {show(policy.source)}")
+    print_line(f"proof    {proof}")
     print_line(f"apply    {'all' if policy.touch_all else 'touched'}")
     print_line(f"combine  {'blend' if policy.blend else 'precedence'}")
     print_line()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Generator
@@ -21,11 +22,12 @@ from lukhas.cli.output import (
     print_table,
     show_text,
 )
-from lukhas.errors import UnavailableError
+from lukhas.errors import IntegrityError, PolicyError, UnavailableError
 from lukhas.settings import load_settings
 
 if TYPE_CHECKING:
     from lukhas.modulation.certificate import Certificate
+    from lukhas.modulation.policy import Policy
 
 _KINDS: Final = {
     "total": "every map and rule has a value at every point",
@@ -61,7 +63,7 @@ def verify_policy(
         path = file or load_settings(config_path=config).settings.policy
         text = read_packaged_text() if path is None else read_policy_text(path)
         source = "packaged" if path is None else str(path)
-        with _progress() as report:
+        with _answering_no(as_json), _progress() as report:
             found = prove(text, source=source, deadline_s=timeout_s, on_progress=report)
         if certificate_path is not None:
             certificate_path.write_bytes(found.encode_indented())
@@ -73,6 +75,21 @@ def verify_policy(
                 print_line(f"Wrote the certificate to {show_text(str(certificate_path))}.")
         if found.result != "proved":
             raise typer.Exit(Exit.NEGATIVE)
+
+
+def proof_of(policy: Policy, *, is_made: bool) -> str:
+    """Return 'proved', 'not proved' or 'refuted': by the certificate that ships, or by a new proof."""
+    from lukhas.modulation.certificate import packaged_certificate
+    from lukhas.modulation.prover import prove
+
+    if is_made:
+        with _progress() as report:
+            return prove(policy.text, source=policy.source, on_progress=report).result
+    try:
+        shipped = packaged_certificate()
+    except (OSError, IntegrityError):
+        return "not proved"
+    return shipped.result if shipped.sha256 == policy.sha256 else "not proved"
 
 
 def describe(certificate: Certificate) -> dict[str, Any]:
@@ -115,6 +132,17 @@ def _print(certificate: Certificate, source: str) -> None:
         print_line("\nwarnings:")
     for warning in certificate.warnings:
         print_line(f"  {show_text(warning)}")
+
+
+@contextmanager
+def _answering_no(as_json: bool) -> Generator[None]:
+    """Count a file with mistakes as a negative answer: whoever asks whether it is proved has one."""
+    try:
+        yield
+    except PolicyError as wrong:
+        with contextlib.suppress(typer.Exit), failing_clearly(as_json):
+            raise wrong
+        raise typer.Exit(Exit.NEGATIVE) from None
 
 
 @contextmanager

@@ -73,12 +73,13 @@ def load_draft_hash(path: Path) -> str:
 
 
 def test_verify_file_with_mistakes_is_not_a_policy(tmp_path: Path) -> None:
-    """A file that does not parse has its places, as everywhere; its status is that of every invalid file."""
+    """A file that does not parse has its places, as everywhere; it is not proved, which is status 1."""
     path = tmp_path / "broken.yaml"
     path.write_text(read_packaged_text().replace("role: style", "role: stile"), "utf-8")
     result = run(str(path), "--json")
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert json.loads(result.stdout)["error"]["code"] == "policy_invalid"
+    assert run(str(tmp_path / "missing.yaml")).exit_code == 2
 
 
 def test_verify_without_time_is_not_proved(tmp_path: Path) -> None:
@@ -102,3 +103,21 @@ def test_verify_prints_values_never_as_markup(tmp_path: Path) -> None:
     path = tmp_path / "own\x1b[31m.yaml"
     path.write_text(read_packaged_text(), "utf-8")
     assert "\x1b" not in run(str(path)).stdout
+
+
+@pytest.mark.parametrize(
+    ("changed", "arguments", "expected"),
+    [
+        pytest.param(False, [], "proved", id="packaged"),
+        pytest.param(True, [], "not proved", id="own"),
+        pytest.param(True, ["--verify"], "proved", id="own-verified"),
+    ],
+)
+def test_policy_show_says_what_is_proved(tmp_path: Path, changed: bool, arguments: list[str], expected: str) -> None:
+    """The packaged policy's certificate ships; another policy is proved where it is asked for."""
+    path = tmp_path / "own.yaml"
+    path.write_text(read_packaged_text() + "# mine\n" * changed, "utf-8")
+    shown = CliRunner().invoke(app, ["policy", "show", str(path), *arguments])
+    assert f"proof    {expected}\n" in shown.stdout
+    asked = CliRunner().invoke(app, ["policy", "show", str(path), "--json", *arguments])
+    assert json.loads(asked.stdout)["proof"] == expected
