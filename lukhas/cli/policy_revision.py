@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 CURRENT: Final = "current"
 PACKAGED: Final = "packaged"
 _LONGEST_USER: Final = 64
+_LONGEST_WHY: Final = 160
 
 ReasonOption = Annotated[str, typer.Option("--reason", help="Why; stored with the event.")]
 
@@ -61,6 +62,8 @@ class _Change:
         who, problem = name_actor(), str(error)
         body = {"event": "refused", "policy": candidate.policy_id, "who": who, "why": why, "problem": problem}
         _, also = self.record("policy", "", body)
+        if candidate.policy is not None:
+            details = {**details, "proof": candidate.proof}
         self.store.refuse(
             candidate.policy_id,
             problem,
@@ -103,7 +106,6 @@ def show_history(
         with _open_revisions(settings) as store:
             events = store.events(limit=limit)
             standing = store.standing()
-            names = {entry.policy_id: entry for entry in store.list()}
         if as_json:
             current = None if standing is None else standing.policy_id
             print_json({"current": current, "events": [describe_event(event) for event in events]})
@@ -113,15 +115,15 @@ def show_history(
             return
         rows: list[tuple[object, ...]] = []
         for event in events:
-            entry = names.get(event.policy_id)
             is_current = standing is not None and standing.seq == event.seq
             why = f"{event.why} {event.details.get('problem', '')}".strip().splitlines()[0]
+            why = why if len(why) <= _LONGEST_WHY else f"{why[:_LONGEST_WHY]}..."
             rows.append(
                 (
                     event.policy_id or "(not readable)",
                     format_utc(event.time_ms)[:19].replace("T", " "),
                     f"{event.event.replace('_', ' ')}{' (now)' if is_current else ''}",
-                    event.details.get("proof") or (None if entry is None else entry.proof),
+                    event.details.get("proof"),
                     event.who,
                     why,
                 )

@@ -78,6 +78,7 @@ class Admission:
         self._timeout_s = timeout_s
         self._prove = prove
         self._on_proof = on_proof or _say_nothing
+        self._made: Certificate | None = None
 
     def examine(self, text: str, source: str, *, is_new: bool) -> Candidate:
         """Read a policy, and find or make its proof.
@@ -109,9 +110,13 @@ class Admission:
         return packaged if packaged.sha256 == policy.sha256 else None
 
     def _make(self, policy: Policy) -> Certificate:
+        made = self._made
+        if made is not None and made.sha256 == policy.sha256 and made.result != UNPROVED:
+            return made  # it could not be stored, and the change is tried again
         prove = self._prove or _find_prover()
         self._on_proof(policy)
-        return prove(policy.text, source=policy.source, deadline_s=self._timeout_s)
+        made = self._made = prove(policy.text, source=policy.source, deadline_s=self._timeout_s)
+        return made
 
     def _judge(self, policy: Policy, certificate: Certificate | None) -> PolicyError | None:
         if certificate is not None and certificate.result == "refuted":
@@ -122,13 +127,20 @@ class Admission:
                 hint="See where it fails: lukhas policy verify FILE",
             )
         if self._require_proof and (certificate is None or certificate.result != "proved"):
-            why = "; ".join(certificate.warnings[-_SHOWN:]) if certificate is not None else "no proof was tried"
+            why = "no proof was tried" if certificate is None else _say_open(certificate)
             return PolicyError(
-                f"The policy {policy.id} is not proved, and LUKHAS_POLICY_REQUIRE_PROOF asks for a proof: {why}",
+                f"The policy {policy.id} is not proved, and LUKHAS_POLICY_REQUIRE_PROOF asks for a proof: {why}.",
                 hint="Install the extra (pip install 'lukhas-pwm[verify]'), give it more time with "
                 "LUKHAS_POLICY_PROOF_TIMEOUT_S, or look at it with: lukhas policy verify FILE",
             )
         return None
+
+
+def _say_open(certificate: Certificate) -> str:
+    """Return what a proof left open, and why as its last warning has it."""
+    open_ones = [one for one in certificate.statements if one.result == UNPROVED]
+    said = [f"{len(open_ones)} of {len(certificate.statements)} statements are open"] if certificate.statements else []
+    return "; ".join([*said, *certificate.warnings[-1:]]) or "nothing was proved"
 
 
 def _say_nothing(policy: Policy) -> None:

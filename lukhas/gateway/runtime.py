@@ -245,7 +245,7 @@ class Runtime:
                     id=policy.policy,
                     source=policy.source,
                     proof=policy.proof,
-                    **({} if policy.refused is None else {"refused": policy.refused}),
+                    **({} if policy.refused is None else {"refused": _publish(policy.refused)}),
                 ),
                 **({} if shadow is None else {"shadow_policy": _state(shadow.problem, id=shadow.policy)}),
                 "upstream": _state(upstream, name=self.upstream.name),
@@ -348,6 +348,11 @@ def open_migrated(url: str, *, is_vault: bool = False) -> Database:
         database.close()
         raise
     return database
+
+
+def _publish(refused: dict[str, Any]) -> dict[str, Any]:
+    # Anybody may ask whether the gateway is ready; who changes policies, and why, is for those who may read them.
+    return {name: refused.get(name) for name in ("event", "policy", "time", "problem")}
 
 
 def _state(problem: str | None, **more: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ event when its content differs from that of the newest event that came from a fi
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any, Final
@@ -32,6 +33,8 @@ BY_ITSELF: Final = "gateway"
 _OVERTAKEN: Final = (
     "Another change of the policy came first while this one was examined; make it again if it still holds."
 )
+
+_REST_S: Final = 5.0
 
 MakeAlso = Callable[[dict[str, Any], ApiKey | None], Also]
 """Makes an audit record of a body, by a key or by the system itself, to be written in the same transaction."""
@@ -66,6 +69,7 @@ class Succession:
         self._lock = asyncio.Lock()
         self._version = -1
         self._before: str | None = None
+        self._rests_until = 0.0
         content = file.read()
         standing, last = store.standing(), store.last_of_file()
         active: Active | None = None
@@ -87,7 +91,9 @@ class Succession:
         self._note_file(content)
 
     async def watch_file(self) -> None:
-        """Take the file's content up where it has changed."""
+        """Take the file's content up where it has changed; where that could not be recorded, try again later."""
+        if time.monotonic() < self._rests_until:
+            return
         content = await asyncio.to_thread(self._file.read_if_settled)
         if content is None:
             return
@@ -95,6 +101,7 @@ class Succession:
             await self._take_up(content)
         except LukhasError:
             self._file.forget()
+            self._rests_until = time.monotonic() + _REST_S
             raise
 
     async def watch_database(self) -> None:
@@ -266,7 +273,10 @@ class Succession:
         """Record a refusal; what is in force stays. The lock is held."""
         also = self._describe(candidate, "refused", who, why, key, error)
         refuse = partial(
-            self._store.refuse, policy=candidate.policy, certificate=candidate.certificate, details=details
+            self._store.refuse,
+            policy=candidate.policy,
+            certificate=candidate.certificate,
+            details=self._more(candidate, details),
         )
         event = await asyncio.to_thread(refuse, candidate.policy_id, str(error), who, why, also)
         self.policies.refuse(event, is_file=is_file)
@@ -301,7 +311,7 @@ class Succession:
                 also,
                 policy=candidate.policy,
                 certificate=candidate.certificate,
-                details=_details(content),
+                details=self._more(candidate, _details(content)),
             )
         else:
             last_refused = last
@@ -347,7 +357,9 @@ class Succession:
         return self._make_also(body, key)
 
     def _more(self, candidate: Candidate, details: Mapping[str, Any]) -> dict[str, Any]:
-        found: dict[str, Any] = {**details, "proof": candidate.proof}
+        found: dict[str, Any] = {**details}
+        if candidate.policy is not None:
+            found["proof"] = candidate.proof
         if candidate.certificate is not None:
             found["certificate"] = candidate.certificate.hash
         return found if self._before is None else {**found, "before": self._before}

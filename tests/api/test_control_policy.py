@@ -326,3 +326,12 @@ def _settled(gateway: Gateway) -> str:
     file = gateway.runtime.succession._file
     wait_until(lambda: file._seen == file._look())
     return gateway.http("GET", PATH).json["policy"]
+
+
+def test_policy_change_that_cannot_be_recorded_does_not_happen(serve: Serve) -> None:
+    """Without a durable event nothing is put in force."""
+    gateway = serve()
+    gateway.runtime.writer.close(5)
+    answer = put(gateway, version(20), "*")
+    assert (answer.status, answer.json["code"]) == (503, "storage_unavailable")
+    assert gateway.runtime.policies.policy.id == policy_id(PACKAGED)
