@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 from conftest import Answer, Gateway, Serve, wait_until
+from typer.testing import CliRunner
 
+from lukhas.cli.main import app
 from lukhas.errors import PolicyError
 from lukhas.modulation.certificate import Certificate, Statement, packaged_certificate
 from lukhas.modulation.policy import policy_id
@@ -248,3 +250,23 @@ def test_proof_running_does_not_hold_up_the_stop(
     prover.gate.set()
     prover.gate = None
     assert prove(policy=file).http("GET", PATH).json["policy"] == policy_id(version(20))
+
+
+def test_proof_rollback_elsewhere_that_this_gateway_refuses_is_undone(
+    prove: Callable[..., Gateway], prover: FakeProver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What stands in the database is what is in force, so a restart serves."""
+    prover.result = "not proved"
+    gateway = prove()
+    unproved = put(gateway, version(20)).json["policy"]
+    gateway.http("POST", f"{PATH}/rollback", {"revision": "packaged", "reason": "r"})
+    gateway.stop()
+    gateway = prove(policy_require_proof=True)
+    monkeypatch.setenv("LUKHAS_DATA_DIR", str(gateway.runtime.settings.data_dir))
+    monkeypatch.setenv("LUKHAS_POLICY_PROOF_TIMEOUT_S", "0")
+    assert CliRunner().invoke(app, ["policy", "rollback", unproved, "--reason", "r"]).exit_code == 0
+    status = wait_until(lambda: (s := gateway.http("GET", PATH).json)["event"]["why"].startswith("Kept: ") and s)
+    assert status["policy"] == policy_id(PACKAGED) and unproved in status["refused"]["problem"]
+    assert decision(gateway)["policy"] == policy_id(PACKAGED)
+    gateway.stop()
+    assert prove(policy_require_proof=True).http("GET", PATH).json["policy"] == policy_id(PACKAGED)
