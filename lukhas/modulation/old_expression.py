@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
+from lukhas.modulation.lexeme import find_flaw
+
 MAX_LENGTH: Final = 2_000
 _FUNCTIONS: Final = frozenset({"min", "max", "round", "abs", "clamp"})
 _MOST_POWER: Final = 4
@@ -57,6 +59,10 @@ def translate(text: str, variables: Variables) -> Translated:
     """
     if len(text) > MAX_LENGTH:
         raise Untranslatable(f"the expression is longer than {MAX_LENGTH} characters", MAX_LENGTH)
+    if not text.strip():
+        raise Untranslatable("the expression is empty", 1)
+    if (flaw := find_flaw(text)) is not None:
+        raise Untranslatable(flaw.problem[0].lower() + flaw.problem[1:], flaw.offset + 1)
     try:
         tree = ast.parse(f"({text}\n)", mode="eval")
     except (SyntaxError, ValueError) as wrong:
