@@ -23,7 +23,7 @@ from typing import IO, Any, Final
 import msgspec
 import orjson
 
-import lukhas
+from lukhas import __version__
 from lukhas.errors import Overloaded, PolicyError
 from lukhas.modulation.certificate import SCHEMA, Certificate, Statement, summarize
 from lukhas.modulation.policy import Policy
@@ -152,7 +152,7 @@ def _read(stream: IO[bytes], lines: queue.SimpleQueue[bytes | None]) -> None:
 def _environment() -> dict[str, str]:
     """Return the worker's environment: ours without our settings and secrets, and with the way to this package."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LUKHAS_")}
-    root = str(Path(lukhas.__file__).resolve().parents[1])
+    root = str(Path(__file__).resolve().parents[2])
     return kept | {"PYTHONPATH": os.pathsep.join(filter(None, (root, kept.get("PYTHONPATH"))))}
 
 
@@ -173,7 +173,7 @@ def _certify(policy: Policy, found: _Finding) -> Certificate:
         statements=tuple(statements),
         warnings=tuple(warnings),
         solver=found.solver,
-        version=lukhas.__version__,
+        version=__version__,
         time=datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     )
 
