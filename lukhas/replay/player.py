@@ -13,6 +13,7 @@ from lukhas.modulation.decision import Decision
 from lukhas.modulation.dispatcher import Dispatcher
 from lukhas.modulation.policy import SAFETY_MODE, TOOLS, Policy
 from lukhas.replay.check import Expected, compare, encode_decision, is_cut
+from lukhas.replay.likeness import find_differing_signals
 from lukhas.replay.recorded import Body, Row, decode_values
 from lukhas.replay.tally import (
     MOST_EXAMPLES,
@@ -27,6 +28,7 @@ from lukhas.replay.tool_verdict import Offer, ToolJudge
 
 _MOST_KEPT: Final = 8_192
 _NAMES: Final = msgspec.json.Decoder(list[str])
+_Before = tuple[dict[str, Any], str, list[str]]
 _Key = tuple[str, bytes, bytes, bytes, bytes]
 
 
@@ -66,6 +68,7 @@ class Player:
         self._candidate = candidate
         self._dispatcher = Dispatcher(candidate)
         self._dispatchers = {name: Dispatcher(policy) for name, policy in revisions.items()}
+        self._differing = {name: find_differing_signals(policy, candidate) for name, policy in revisions.items()}
         self._policies = revisions
         self._judge = ToolJudge(candidate, revisions)
         self._kept: dict[_Key, _Outcome] = {}
@@ -108,10 +111,9 @@ class Player:
         if self._check(row, body, found, is_known):
             # Its values are not those of its inputs, so they are compared by themselves.
             try:
-                before = _read_before(body)
+                alone = _compare(_read_before(body), found)
             except msgspec.MsgspecError:
                 return
-            alone = _compare(body, before, found)
             alone.calls = 1
             self._count_call(row, body, alone)
             self._fold(alone)
@@ -124,20 +126,28 @@ class Player:
         caller = decode_values(body.inputs.caller)
         nudges = cast("dict[str, float] | None", msgspec.json.decode(body.inputs.nudges))
         own = self._dispatchers.get(body.policy)
-        expected = None
+        known = {name: level for name, level in levels.items() if name in self._candidate.signals}
+        undeclared = [name for name in levels if name not in known]
+        made, after, refusal = None, None, ""
         if own is not None:
             try:
-                expected = encode_decision(own.decide(levels, caller=caller, nudges=nudges))
+                made = own.decide(levels, caller=caller, nudges=nudges)
             except RequestError:
-                expected = None  # a record that its own revision would have refused is no record of it
-        known = {name: level for name, level in levels.items() if name in self._candidate.signals}
-        after, refusal = None, ""
-        try:
-            after = self._dispatcher.decide(known, caller=caller, nudges=nudges)
-        except RequestError as refused:
-            refusal = refused.message
-        found = _Outcome(expected, {}, "", [], after, [], [name for name in levels if name not in known], refusal)
-        return _compare(body, _read_before(body), found)
+                made = None  # a record that its own revision would have refused is no record of it
+        differing = self._differing.get(body.policy)
+        if made is not None and differing is not None and differing.isdisjoint(levels):
+            after = made
+        else:
+            try:
+                after = self._dispatcher.decide(known, caller=caller, nudges=nudges)
+            except RequestError as refused:
+                refusal = refused.message
+        expected = None if made is None else encode_decision(made)
+        found = _Outcome(expected, {}, "", [], after, [], undeclared, refusal)
+        if made is not None:
+            # What the revision decides, and not the first record of it, which may be the one that was tampered with.
+            return _compare((made.parameters, made.style, made.touched), found)
+        return _compare(_read_before(body), found)
 
     def _check(self, row: Row, body: Body, found: _Outcome, is_known: bool) -> bool:
         """Check a record against its own revision; return whether it differs."""
@@ -223,20 +233,19 @@ class Player:
         return make_tally(self._candidate, self._policies.values())
 
 
-def _read_before(body: Body) -> tuple[dict[str, Any], list[str]]:
-    parameters = decode_values(body.parameters) or {}
-    return parameters, _NAMES.decode(body.touched)
+def _read_before(body: Body) -> _Before:
+    return decode_values(body.parameters) or {}, body.style, _NAMES.decode(body.touched)
 
 
-def _compare(body: Body, before: tuple[dict[str, Any], list[str]], found: _Outcome) -> _Outcome:
-    """Return the outcome with what was recorded, and which parts of it would be others."""
-    parameters, touched = before
+def _compare(before: _Before, found: _Outcome) -> _Outcome:
+    """Return the outcome with what was decided before, and which parts of it would be others."""
+    parameters, style, touched = before
     after = found.after
     parts: list[str] = []
-    if after is not None:
+    if after is not None and after.parameters is not parameters:
         parts = [n for n, value in after.parameters.items() if n in parameters and parameters[n] != value]
         if touched != after.touched:
             parts += [n for n in sorted({*touched} ^ {*after.touched}) if n not in parts]
-        if after.style != body.style:
+        if after.style != style:
             parts.append("style")
-    return _Outcome(found.expected, parameters, body.style, touched, after, parts, found.undeclared, found.refusal)
+    return _Outcome(found.expected, parameters, style, touched, after, parts, found.undeclared, found.refusal)

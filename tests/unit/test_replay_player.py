@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from lukhas.modulation.decision import Step
 from lukhas.modulation.dispatcher import Dispatcher
 from lukhas.modulation.policy import Policy
 from lukhas.modulation.policy_reader import load_policy, parse_policy, read_packaged_text
+from lukhas.replay.likeness import find_differing_signals
 from lukhas.replay.player import Player
 from lukhas.replay.recorded import Envelope, Row
 from lukhas.replay.tally import Tally, make_tally, merge
@@ -249,3 +251,49 @@ def test_merge_parts_equal_the_whole() -> None:
         assert found.total == pytest.approx(whole.changes[name].total)
         found.total = whole.changes[name].total
     assert total == whole
+
+
+def test_play_tampered_first_record_does_not_stain_its_likes() -> None:
+    """Records of equal inputs are compared with what the revision decides, not with the first of them."""
+
+    def tamper(body: dict[str, Any]) -> None:
+        body["parameters"] = {**body["parameters"], "temperature": 0.99}
+
+    tally = play([row({"stress": 0.5}, kind=tamper), *(row({"stress": 0.5}, index=n) for n in range(1, 5))])
+    assert tally.mismatch_count == 1
+    assert (tally.changed, tally.changes["temperature"].calls) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "differing"),
+    [
+        pytest.param("0.7 - 0.6 * x", "0.6 - 0.6 * x", {"stress"}, id="map"),
+        pytest.param('    tools: "[retrieval] if x > 0.5 else current"\n', "", {"urgency"}, id="map-gone"),
+        pytest.param("role: style, precedence: 30", "role: style, precedence: 55", {"urgency"}, id="precedence"),
+        pytest.param("half_life_ms: 300000, min_level: 0.2", "min_level: 0.3", {"trust"}, id="signal"),
+        pytest.param("stress > 0.7", "stress > 0.6", None, id="style-rule"),
+        pytest.param("default: 0.6, min", "default: 0.5, min", None, id="default"),
+        pytest.param("combine: precedence", "combine: blend", None, id="blend"),
+        pytest.param("apply: touched", "apply: all", None, id="apply"),
+        pytest.param("functions: [open_url]", "functions: [open_page]", None, id="tool-class"),
+        pytest.param("{min: -0.3, max: 0.3, rating: 0}", "{min: -0.1, max: 0.1, rating: 0}", None, id="feedback"),
+        pytest.param("name: lukhas-recommended", "name: another", set(), id="name"),
+    ],
+)
+def test_find_differing_signals_is_sound(before: str, after: str, differing: set[str] | None) -> None:
+    """Where two policies are said to decide alike, they do, at random levels with callers' values and nudges."""
+    candidate, packaged = change(before, after), load_policy()
+    found = find_differing_signals(packaged, candidate)
+    assert found == differing
+    mine, theirs = Dispatcher(packaged), Dispatcher(candidate)
+    draw = random.Random(3)
+    for _ in range(300):
+        names = [name for name in packaged.signals if name not in (found or ())]
+        levels = {name: draw.random() for name in names if draw.random() < 0.5} if found is not None else {}
+        options: dict[str, Any] = {
+            "caller": draw.choice([{}, {"temperature": draw.random(), "max_output_tokens": 300}]),
+            "nudges": draw.choice([None, {"temperature": 0.1, "verbosity": -0.2}]),
+        }
+        a, b = mine.decide(levels, **options), theirs.decide(levels, **options)
+        if found is not None:
+            assert (a.parameters, a.style, a.touched) == (b.parameters, b.style, b.touched)
