@@ -2,7 +2,7 @@
 
 A candidate is examined beside the calls (`Admission`), then written as the newest event, and only then put in force:
 what a decision names is always on record. The newest event wins, over restarts too, until the next one; a file is an
-event when its content differs from that of the newest event that came from a file.
+event when its content differs from what it had when a file last took effect.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import structlog
 
 from lukhas.access.ring import ApiKey
 from lukhas.audit.redaction import redact_text
-from lukhas.errors import Conflict, LukhasError, PolicyError, PreconditionFailed
+from lukhas.errors import Conflict, IntegrityError, LukhasError, NotFound, PolicyError, PreconditionFailed
 from lukhas.gateway.admission import Admission, Candidate, run_aside
 from lukhas.gateway.policies import Active, PolicyInForce, activate
 from lukhas.gateway.policy_file import PACKAGED, FileContent, PolicyFile
@@ -31,9 +31,9 @@ log = structlog.get_logger("lukhas.policy")
 BY_FILE: Final = "file"
 BY_ITSELF: Final = "gateway"
 _OVERTAKEN: Final = (
-    "Another change of the policy came first while this one was examined; make it again if it still holds."
+    "Another change of the policy came first while the file was examined; to put the file in force all the same: "
+    "lukhas policy reload."
 )
-
 _REST_S: Final = 5.0
 
 MakeAlso = Callable[[dict[str, Any], ApiKey | None], Also]
@@ -71,16 +71,16 @@ class Succession:
         self._before: str | None = None
         self._rests_until = 0.0
         content = file.read()
-        standing, last = store.standing(), store.last_of_file()
+        standing, last, used = store.standing(), store.last_of_file(), store.last_of_file(is_taken_up=True)
         active: Active | None = None
         refused: PolicyEvent | None = None
         self._before = None if standing is None else standing.policy_id
-        if standing is None or _is_fresh(content, standing, last):
+        if standing is None or _is_fresh(content, standing, last, used):
             candidate = self._examine(content, is_new=True)
             if candidate.error is None:
                 active = self._begin(candidate, content, standing)
             else:
-                refused = self._begin_refused(candidate, candidate.error, content, standing, last)
+                refused = self._begin_refused(candidate, candidate.error, content, last, used)
         if active is None:
             assert standing is not None, "without one, a file that may not take effect was raised above"
             active = self._resume(standing, content)
@@ -154,7 +154,7 @@ class Succession:
         if content.text is None:
             error = content.problem or PolicyError("The policy file cannot be read.")
             async with self._lock:
-                await self._refuse(Candidate("", None, error=error), error, key.key_id, why, details, key)
+                await self._refuse(Candidate("", None, error=error), error, key.key_id, why, details, key, is_file=True)
             raise error
         return await self._change(
             content.text, content.source, "in_force", why, key, matching=matching, is_new=True, details=details
@@ -173,27 +173,32 @@ class Succession:
         details: dict[str, Any] | None = None,
     ) -> tuple[Active, bool]:
         _check_match(self.policies.active, matching)
-        base = self.policies.active.event.seq
         candidate = await run_aside(partial(self._admission.examine, text, source, is_new=is_new))
         async with self._lock:
             active = self.policies.active
             if candidate.error is not None:
-                await self._refuse(candidate, candidate.error, key.key_id, why, details or {}, key)
+                is_file = details is not None
+                await self._refuse(candidate, candidate.error, key.key_id, why, details or {}, key, is_file=is_file)
                 raise candidate.error
             _check_match(active, matching)
             proved = None if candidate.certificate is None else candidate.certificate.hash
             if candidate.policy_id == active.policy.id and proved in (None, active.certificate):
                 return active, False
-            expected = base if matching is not None else None
+            # Without If-Match the newest wins, whatever another process has done that is not followed yet.
+            expected = active.event.seq if matching is not None else None
             return await self._install(candidate, event, key.key_id, why, details or {}, key, expected), True
 
     async def _take_up(self, content: FileContent) -> None:
         self._note_file(content)
-        last = await asyncio.to_thread(self._store.last_of_file)
+        store = self._store
+        last, used = await asyncio.to_thread(lambda: (store.last_of_file(), store.last_of_file(is_taken_up=True)))
         active = self.policies.active
-        if last is not None and last.details.get("sha256") == content.mark:
-            is_refused = last.event == "refused" and last.seq > active.event.seq
-            self.policies.problem = last.details.get("problem") if is_refused else None
+        if last is not None and last.event == "refused" and last.details.get("sha256") == content.mark:
+            self.policies.problem = last.details.get("problem") if last.seq > active.event.seq else None
+            return
+        if used is not None and used.details.get("sha256") == content.mark:
+            # What it had when a file last took effect: a mistake was taken back, or the same was written again.
+            self.policies.problem = self.policies.refused = None
             return
         why = "The file changed."
         candidate = await run_aside(partial(self._examine, content, is_new=True))
@@ -295,15 +300,15 @@ class Succession:
         candidate: Candidate,
         error: PolicyError,
         content: FileContent,
-        standing: PolicyEvent | None,
         last: PolicyEvent | None,
+        used: PolicyEvent | None,
     ) -> PolicyEvent:
         """Record that the file is refused; where it was in use before, what stood last stays in force."""
-        is_known = last is not None and last.event == "refused" and last.details.get("problem") == str(error)
-        if last is None or not is_known:
+        said = {"problem": str(error), "sha256": content.mark}
+        if last is None or last.event != "refused" or not said.items() <= last.details.items():
             why = "At the start of the gateway."
             also = self._describe(candidate, "refused", BY_FILE, why, None, error)
-            last_refused = self._store.refuse(
+            last = self._store.refuse(
                 candidate.policy_id,
                 str(error),
                 BY_FILE,
@@ -313,12 +318,10 @@ class Succession:
                 certificate=candidate.certificate,
                 details=self._more(candidate, _details(content)),
             )
-        else:
-            last_refused = last
-        if standing is None or last is None or last.details.get("file") != content.source:
+        if used is None or used.details.get("file") != content.source:
             # Another file than before was asked for: to serve anything else would hide that from the operator.
             raise error
-        return last_refused
+        return last
 
     def _resume(self, standing: PolicyEvent, content: FileContent) -> Active:
         if content.text is not None and policy_id(content.text) == standing.policy_id:
@@ -326,11 +329,16 @@ class Succession:
         else:
             candidate = self._recall(standing)
         if candidate.error is not None or candidate.policy is None:
-            raise candidate.error or PolicyError("The revision cannot be read.")
+            error = candidate.error or PolicyError("The revision cannot be read.")
+            way_out = "Or put another policy in force: lukhas policy rollback packaged --reason '...'"
+            raise PolicyError(error.message, mistakes=error.mistakes, hint=f"{error.hint} {way_out}".strip()) from error
         return activate(candidate.policy, candidate.certificate, standing)
 
     def _recall(self, event: PolicyEvent) -> Candidate:
-        revision = self._store.read(event.policy_id)
+        try:
+            revision = self._store.read(event.policy_id)
+        except (IntegrityError, NotFound) as damaged:
+            return Candidate(event.policy_id, None, error=PolicyError(damaged.message))
         return self._admission.examine(revision.text, revision.source, is_new=False)
 
     def _examine(self, content: FileContent, *, is_new: bool) -> Candidate:
@@ -392,16 +400,21 @@ def find_target(store: RevisionStore, revision: str) -> tuple[str, str]:
     return found.text, found.source
 
 
-def _is_fresh(content: FileContent, standing: PolicyEvent, last: PolicyEvent | None) -> bool:
-    """Say whether the file is an event that is still to be taken up at the start."""
-    if last is None:
-        return True
-    if last.details.get("sha256") == content.mark:
+def _is_fresh(content: FileContent, standing: PolicyEvent, last: PolicyEvent | None, used: PolicyEvent | None) -> bool:
+    """Say whether the file is an event that is still to be taken up at the start.
+
+    Args:
+        last: the newest event of a file's content.
+        used: the newest of those that took effect.
+    """
+    if last is not None and last.event == "refused" and last.details.get("sha256") == content.mark:
         # What was refused may be taken by now: the extra is installed, the setting changed.
-        return last.event == "refused" and last.seq > standing.seq
-    was_packaged = last.details.get("file") == PACKAGED
+        return last.seq > standing.seq
+    if used is None or used.details.get("sha256") == content.mark:
+        return used is None
+    was_packaged = used.details.get("file") == PACKAGED
     # A new release's packaged policy does not displace what somebody set on purpose.
-    return not (content.source == PACKAGED and was_packaged and standing.policy_id != last.policy_id)
+    return not (content.source == PACKAGED and was_packaged and standing.policy_id != used.policy_id)
 
 
 def _check_match(active: Active, matching: Collection[str] | None) -> None:

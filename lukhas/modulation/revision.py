@@ -185,9 +185,10 @@ class RevisionStore:
         found = self._database.data_version()
         return found, None if found == version else self.standing()
 
-    def last_of_file(self) -> PolicyEvent | None:
-        """Return the newest event that came from a file's content, taken up or refused."""
-        return self._newest(_EVENT.details.contains('"file":'), _EVENT.event != "shadow")
+    def last_of_file(self, *, is_taken_up: bool = False) -> PolicyEvent | None:
+        """Return the newest event that came from a file's content, taken up or refused; or only taken up."""
+        kinds = STANDING if is_taken_up else (*STANDING, "refused")
+        return self._newest(_EVENT.details.contains('"file":'), _EVENT.event.in_(kinds))
 
     def was_in_force(self, revision_id: str) -> bool:
         """Say whether a policy was ever in force."""

@@ -183,8 +183,12 @@ def test_policy_other_broken_file_at_start_is_refused(serve: Serve, tmp_path: Pa
     """Whoever names another file is not served the former one in silence."""
     gateway = serve()
     gateway.stop()
-    with pytest.raises(PolicyError, match=r"nope\.yaml cannot be read"):
-        serve(policy=tmp_path / "nope.yaml")
+    for _ in range(2):  # a supervisor tries again, and must not be served the second time either
+        with pytest.raises(PolicyError, match=r"nope\.yaml cannot be read"):
+            serve(policy=tmp_path / "nope.yaml")
+    gateway = serve()
+    assert [event.event for event in gateway.runtime.revisions.events()] == ["refused", "in_force"]
+    assert gateway.http("GET", PATH).json["problem"] is None
 
 
 def test_policy_file_back_to_what_is_in_force_is_no_longer_a_problem(serve: Serve, tmp_path: Path) -> None:
@@ -214,3 +218,47 @@ def test_policy_rolled_back_at_the_command_line_is_followed(
     assert gateway.chat().headers["x-lukhas-policy"] == policy_id(FIRST)
     gateway.stop()
     assert serve().http("GET", PATH).json["policy"] == policy_id(FIRST)
+
+
+def test_policy_revision_that_was_damaged_is_not_followed(serve: Serve) -> None:
+    """A stored text that lost its hash is refused, and the last good one is kept, over a restart too."""
+    gateway = serve()
+    gateway.http("PUT", PATH, {"text": SECOND, "reason": "new"}, {"if-match": "*"})
+    gateway.http("POST", f"{PATH}/rollback", {"revision": "packaged", "reason": "r"})
+    store = gateway.runtime.revisions
+    with gateway.runtime.database.writer.begin() as connection:
+        connection.exec_driver_sql("UPDATE policy_revision SET text = text || ' ' WHERE source = 'api'")
+    store.save(parse_policy(SECOND), None, "another process", "r", "rolled_back")
+    status = wait_until(lambda: (s := gateway.http("GET", PATH).json)["event"]["why"].startswith("Kept: ") and s)
+    assert status["policy"] == policy_id(FIRST) and "is not what was stored" in status["refused"]["problem"]
+    gateway.stop()
+    assert serve().http("GET", PATH).json["policy"] == policy_id(FIRST)
+
+
+def test_policy_start_with_a_damaged_revision_names_the_way_out(serve: Serve) -> None:
+    """What stands cannot be read: the gateway does not start, and says how it will."""
+    gateway = serve()
+    gateway.http("PUT", PATH, {"text": SECOND, "reason": "new"}, {"if-match": "*"})
+    with gateway.runtime.database.writer.begin() as connection:
+        connection.exec_driver_sql("UPDATE policy_revision SET text = text || ' ' WHERE source = 'api'")
+    gateway.stop()
+    with pytest.raises(PolicyError, match="is not what was stored") as refused:
+        serve()
+    assert "lukhas policy rollback packaged" in refused.value.hint
+
+
+def test_policy_set_by_the_api_outlives_a_mistake_in_the_file(serve: Serve, tmp_path: Path) -> None:
+    """A file that breaks and is mended as it was, running or at a start, is no change of the file."""
+    file = tmp_path / "policy.yaml"
+    file.write_text(FIRST, "utf-8")
+    gateway = serve(policy=file)
+    gateway.http("PUT", PATH, {"text": SECOND, "reason": "new"}, {"if-match": "*"})
+    file.write_text("version: [", "utf-8")
+    wait_until(lambda: gateway.http("GET", "/readyz", key=None).json["status"] == "degraded")
+    file.write_text(FIRST, "utf-8")
+    wait_until(lambda: gateway.http("GET", "/readyz", key=None).json["status"] == "ok")
+    assert gateway.http("GET", PATH).json["policy"] == policy_id(SECOND)
+    gateway.stop()
+    with pytest.raises(PolicyError):
+        serve(policy=tmp_path / "nope.yaml")
+    assert serve(policy=file).http("GET", PATH).json["policy"] == policy_id(SECOND)
