@@ -13,10 +13,11 @@ from conftest import Answer, Gateway, Serve, wait_until
 from typer.testing import CliRunner
 
 from lukhas.cli.main import app
-from lukhas.errors import PolicyError
+from lukhas.errors import PolicyError, SettingsError
 from lukhas.modulation.certificate import Certificate, Statement, packaged_certificate
 from lukhas.modulation.policy import policy_id
 from lukhas.modulation.policy_reader import read_packaged_text
+from lukhas.settings import load_settings
 
 PACKAGED = read_packaged_text()
 PATH = "/api/v1/policy"
@@ -270,3 +271,23 @@ def test_proof_rollback_elsewhere_that_this_gateway_refuses_is_undone(
     assert decision(gateway)["policy"] == policy_id(PACKAGED)
     gateway.stop()
     assert prove(policy_require_proof=True).http("GET", PATH).json["policy"] == policy_id(PACKAGED)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param("true", True, id="true"),
+        pytest.param("On", True, id="on"),
+        pytest.param("0", False, id="zero"),
+        pytest.param("", False, id="empty-is-unset"),
+        pytest.param("maybe", None, id="neither"),
+    ],
+)
+def test_proof_setting_is_a_plain_switch(text: str, expected: bool | None) -> None:
+    """A word that is neither yes nor no is refused, rather than taken for no."""
+    variables = {"LUKHAS_POLICY_REQUIRE_PROOF": text}
+    if expected is None:
+        with pytest.raises(SettingsError, match="must be true or false"):
+            load_settings(variables)
+    else:
+        assert load_settings(variables).settings.policy_require_proof is expected
