@@ -14,6 +14,7 @@ from lukhas.api.control import add_problem_handlers, describe_app
 from lukhas.api.openai_compat import OpenAISurface
 from lukhas.api.v1 import audit, modulate, policy, policy_verify, sensitivity, signals
 from lukhas.gateway.runtime import Runtime, open_runtime
+from lukhas.modulation import prover
 from lukhas.settings import Settings
 
 
@@ -58,6 +59,7 @@ def serve_runtime(runtime: Runtime) -> Application:
         try:
             yield
         finally:
+            prover.stop()  # its thread would hold the process until the proof's deadline
             await runtime.stop()
 
     app = Application(

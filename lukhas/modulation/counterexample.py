@@ -15,6 +15,8 @@ from lukhas.modulation.interval import LARGEST
 from lukhas.modulation.policy import SAFETY_MODE, TOOLS, UNKNOWN_CLASS, Policy, Rule
 
 _DIGITS: Final = (1, 2, 3, 4, 6, 9)
+# How a draft's expression can fail: by zero, beyond a float, or at the difference of two such.
+_NO_VALUE: Final = (ZeroDivisionError, OverflowError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ def replay_raise(dispatcher: Dispatcher, parameter: str) -> Replay:
         try:
             before = dispatcher.decide(at.levels, **options)
             after = dispatcher.decide({**at.levels, **at.raised}, **options)
-        except (ZeroDivisionError, OverflowError):
+        except _NO_VALUE:
             return None
         a, b = before.parameters[parameter], after.parameters[parameter]
         if is_looser(policy, parameter, b, a):
@@ -109,7 +111,7 @@ def replay_map(policy: Policy, rule: Rule, current: Any) -> Replay:
             return None
         try:
             before, after = cap(at.levels), cap({**at.levels, **at.raised})
-        except (ZeroDivisionError, OverflowError):
+        except _NO_VALUE:
             return None
         return Sight("map", before, after) if is_looser(policy, spec.name, after, before) else None
 
@@ -124,7 +126,7 @@ def replay_range(dispatcher: Dispatcher, rule: Rule) -> Replay:
     def replay(at: Inputs) -> Sight | None:
         try:
             trace = dispatcher.decide(at.levels).trace
-        except (ZeroDivisionError, OverflowError):
+        except _NO_VALUE:
             return None
         steps = [step for step in trace if step.parameter == spec.name]
         for made, bounded in pairwise(steps):
@@ -152,7 +154,7 @@ def replay_total(policy: Policy, rule: Rule | None, current: Any = None) -> Repl
             point = Point(full[rule.signal], current, full)
             if any(_is_huge(node, point) for node in walk(rule.node)):
                 return Sight("overflow", None, None)
-        except (ZeroDivisionError, OverflowError) as failure:
+        except _NO_VALUE as failure:
             return Sight("division" if isinstance(failure, ZeroDivisionError) else "overflow", None, None)
         return None
 

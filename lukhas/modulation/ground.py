@@ -199,7 +199,11 @@ def is_total(node: Node, domain: Domain) -> bool:
 def _dispatcher(policy: Policy) -> Dispatcher | None:
     try:
         return Dispatcher(policy)
-    except (ZeroDivisionError, OverflowError):  # a style rule of this draft that divides by zero without any signal
+    except (
+        ZeroDivisionError,
+        OverflowError,
+        ValueError,
+    ):  # a style rule of this draft that divides by zero without any signal
         return None
 
 

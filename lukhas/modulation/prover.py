@@ -37,6 +37,8 @@ Progress = Callable[[int, int], None]
 
 # Two proofs at once would each get half of the time that was promised.
 _one_at_a_time = threading.Lock()
+# The process of the proof that runs, for whoever must not wait for its end.
+_running: list[subprocess.Popen[bytes]] = []
 
 
 def is_solver_installed() -> bool:
@@ -75,6 +77,12 @@ def prove(
     finally:
         _one_at_a_time.release()
     return _certify(policy, found)
+
+
+def stop() -> None:
+    """End the proof that runs in this process, if one does: it is not proved. For shutdown."""
+    for worker in tuple(_running):
+        worker.kill()
 
 
 @dataclass(slots=True)
@@ -118,6 +126,7 @@ def _run(policy: Policy, deadline_s: float, memory_bytes: int, on_progress: Prog
     lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
     reader = threading.Thread(target=_read, args=(worker.stdout, lines), name="proof", daemon=True)
     reader.start()
+    _running.append(worker)
     is_late = False
     try:
         while (line := lines.get(timeout=max(0.0, end - time.monotonic()))) is not None:
@@ -131,6 +140,7 @@ def _run(policy: Policy, deadline_s: float, memory_bytes: int, on_progress: Prog
         found.is_done = False
         is_late = True
     finally:
+        _running.remove(worker)
         worker.kill()
         status = worker.wait()
         reader.join()

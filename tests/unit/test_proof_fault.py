@@ -68,6 +68,8 @@ feedback: {feedback}
 """
 
 
+HUGE = "*".join(["(" + "*".join(["1e6"] * 8) + ")"] * 7)
+
 FAULTS = {
     "guard-map-rises": (risk("temperature", "1 - 0.85 * x", "0.15 + 0.85 * x"), "tighten:alignment_risk:temperature"),
     "rises-in-a-tiny-interval": (
@@ -205,6 +207,10 @@ FAULTS = {
     "division-in-a-style-rule": (
         change(("when: stress > 0.7", "when: stress / (0.5 - trust) > 3")),
         "total:style_rules[1]",
+    ),
+    "value-grows-beyond-any-float": (
+        small(f"  stress:\n    temperature: min(1, 0 * x * ({HUGE}))"),
+        "total:stress.temperature",
     ),
     "value-grows-beyond-any-number": (
         small("  stress:\n    temperature: min(1, x * 1000000 * 1000000 * 1000000)"),

@@ -144,6 +144,23 @@ def test_prover_runs_one_proof_at_a_time(pretend, tmp_path: Path) -> None:
     assert prove(read_packaged_text(), wait=False).result == "proved"
 
 
+def test_prover_stopped_is_not_proved_at_once(pretend, tmp_path: Path) -> None:
+    """A shutdown does not wait for the deadline of a proof."""
+    gate = tmp_path / "gate"
+    os.mkfifo(gate)
+    pretend(f"echo > {gate}\nexec sleep 60")
+    found: list[str] = []
+    proof = threading.Thread(target=lambda: found.append(prove(read_packaged_text(), deadline_s=50).result))
+    proof.start()
+    gate.read_text()  # returns when the worker runs
+    end = time.monotonic() + 10
+    while proof.is_alive() and time.monotonic() < end:  # the worker may run before its proof has noted it
+        prover.stop()
+        proof.join(0.05)
+    assert found == ["not proved"]
+    prover.stop()
+
+
 def test_prover_reports_progress_up_to_the_last_statement() -> None:
     """Each settled statement is counted, of all of them."""
     seen: list[tuple[int, int]] = []
