@@ -27,6 +27,7 @@ def find_warnings(ground: Ground, end: float) -> Iterator[str]:
     for rule in ground.policy.rules.values():
         yield from search.branches(rule)
         yield from search.caps(rule)
+        yield from search.effects(rule)
         if rule.parameter == TOOLS:
             yield from search.tools(rule)
     if search.undecided:
@@ -93,6 +94,17 @@ class _Search:
             f"maps.{rule.signal}.{rule.parameter}, line {rule.place.line}: the cap leaves [{spec.low:g}, {spec.high:g}]"
             " at some levels, where the bounds hold instead"
         )
+
+    def effects(self, rule: Rule) -> Iterator[str]:
+        steps, spec = self.ground.steps, self.policy.parameters[rule.parameter]
+        if self.policy.signals[rule.signal].role != "guard" or spec.kind in ("number", "integer"):
+            return
+        at = steps.inputs
+        base = steps.styled(spec.name, at)
+        held = steps.tighter(spec, base, steps.bounded(rule, base, at))
+        if self.is_dead([*steps.ranges(at), at.present[rule.signal], steps.loosened(spec, held, base)]):
+            where = f"maps.{rule.signal}.{rule.parameter}, line {rule.place.line}"
+            yield f"{where}: '{rule.text}' never tightens anything"
 
     def tools(self, rule: Rule) -> Iterator[str]:
         ground = self.ground

@@ -247,6 +247,13 @@ WARNINGS = {
         risk("tools", '"[retrieval] if x > 0.7 else current"', '"[retrieval, code_exec] if x > 0.7 else current"'),
         "no levels ever allow 'code_exec'",
     ),
+    "guard-that-never-tightens": (
+        change(
+            ("values: [strict, balanced, creative]", "values: [creative, balanced, strict]"),
+            ("strict if x > 0.3 else balanced", "strict if x > 0.3 else current"),
+        ),
+        "never tightens anything",
+    ),
     "cap-outside-its-bounds": (
         risk("temperature", "1 - 0.85 * x", "1 - 1.2 * x"),
         "the cap leaves [0, 1]",
