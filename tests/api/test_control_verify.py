@@ -21,6 +21,8 @@ def test_verify_policy_in_force_is_proved(gateway: Gateway) -> None:
     document = answer.json
     assert (document["result"], document["policy"]) == ("proved", load_policy().id)
     assert len(document["hash"]) == 64
+    stored = gateway.runtime.revisions.find_certificate(document["policy"])
+    assert stored is not None and stored.result == "proved"
 
 
 def test_verify_certificate_hashes_to_what_the_answer_says(gateway: Gateway) -> None:

@@ -36,6 +36,9 @@ async def verify_policy(body: Verification, request: Request, runtime: RuntimeDe
     policy = runtime.policies.policy
     text, source = (policy.text, policy.source) if body.text is None else (body.text, "text")
     found = await asyncio.to_thread(prove, text, source=source, deadline_s=body.timeout_s, wait=False)
+    if found.result == "proved":
+        # A later change to this very text then needs no second proof.
+        await asyncio.to_thread(runtime.revisions.save_certificate, found)
     document = msgspec.to_builtins(found)
     for statement in document["statements"]:
         example = statement["counterexample"]
