@@ -210,6 +210,8 @@ def carry_styles(old: OldPolicy, new: NewPolicy, changed: list[Remark], added: l
 def _read_style(name: str, item: Item, old: OldPolicy) -> Style:
     if isinstance(item.value, str):
         return Style(name, preamble=item.value.strip())
+    if item.value is not None and not isinstance(item.value, dict):
+        old.leave(item, "a style is a table, or its preamble")
     parts: dict[str, str] = {}
     stops: tuple[str, ...] = ()
     fields: Mapping[str, Item] = entries(item)

@@ -28,6 +28,12 @@ _SECTIONS: Final = {
     "gates": ("tool_gates",),
     "feedback": ("feedback_config", "feedback", "style_adjustment_bounds"),
 }
+_KINDS: Final = {
+    **dict.fromkeys(("bounds", "defaults", "styles", "feedback"), (dict,)),
+    "tools": (list, dict),
+    "allowlist": (list,),
+    "gates": (dict, list),
+}
 _FIELDS: Final = frozenset(
     {"weight", "cooldown_ms", "priority", "decay_rate", "max_level", "ttl_ms", "half_life_ms", "min_level", "role"}
 )
@@ -105,6 +111,10 @@ def read_old(root: Item) -> OldPolicy:
             found.leave(item, f"'{found.sections[section].path}' says the same already")
         elif key not in ("version", "schema_version"):
             found.leave(item, "nothing here corresponds to it")
+    for section, kinds in _KINDS.items():
+        item = found.sections.get(section)
+        if item is not None and item.value is not None and not isinstance(item.value, kinds):
+            found.leave(item, f"it must be a {' or a '.join('table' if kind is dict else 'list' for kind in kinds)}")
     if (signals := found.sections.get("signals")) is not None:
         for name, item, fields in _list_signals(signals, found):
             _read_signal(name, item, fields, found)

@@ -364,6 +364,21 @@ maps: {stress: {temperature: "x", mystery: "x"}}
     assert {"bounds.temperature", "bounds.top_p", "bounds.mystery", "maps.stress.mystery"} <= set(reasons(found))
 
 
+@pytest.mark.parametrize("section", ["bounds", "defaults", "prompt_styles", "feedback_config", "tool_gates", "tools"])
+@pytest.mark.parametrize("odd", ["5", "word", "true"])
+def test_import_section_of_another_kind_is_left_out(section: str, odd: str) -> None:
+    """A whole section that is no table is named too."""
+    found = import_policy(f"signals: {{stress: {{weight: 1}}}}\nmaps: {{stress: {{top_p: x}}}}\n{section}: {odd}")
+    load(found)
+    assert "it must be a" in reasons(found)[section]
+
+
+def test_import_style_of_another_kind_is_left_out() -> None:
+    """A style that is neither a text nor a table has nothing to say."""
+    found = import_policy("signals: {stress: {weight: 1}}\nmaps: {stress: {top_p: x}}\nprompt_styles: {strict: [1]}")
+    assert reasons(found) == {"prompt_styles.strict": "a style is a table, or its preamble"}
+
+
 def test_import_unicode_names_are_left_out_with_their_maps() -> None:
     """A name that cannot be one here is said, and nothing of it slips through."""
     found = import_policy("signals: {größe: {weight: 1}, stress: {weight: 1}}\nmaps: {größe: {top_p: 'x'}}")
