@@ -168,6 +168,9 @@ class Pipeline:
     async def _resolve(self, key: ApiKey, kind: SubjectKind, name: str | None) -> str | None:
         if name is None:
             return None
+        known = self._vault.recall(key.tenant, kind, name)
+        if known is not None:
+            return known
         try:
             async with asyncio.timeout(self._record_deadline_s):
                 return await self._vault.resolve(key.tenant, kind, name)

@@ -72,6 +72,10 @@ class SubjectVault:
         self._names: dict[tuple[str, str, str], str] = {}
         self._sink: Sink[_Wanted, str] = self._assign
 
+    def recall(self, tenant: str, kind: SubjectKind, external_id: str) -> str | None:
+        """Return the id of a subject that this loop resolved lately, without waiting; None says nothing."""
+        return self._names.get((tenant, kind, external_id))
+
     async def resolve(self, tenant: str, kind: SubjectKind, external_id: str) -> str:
         """Return the subject's id, made at its first call and durable before this returns.
 
