@@ -184,3 +184,31 @@ def test_worker_started_by_hand_answers_line_by_line() -> None:
     lines = [json.loads(line) for line in answer.stdout.splitlines()]
     assert {name for name, _ in lines[0]["claims"]} == {line["statement"]["id"] for line in lines[1:-1]}
     assert lines[-1] == {"done": True}
+
+
+def test_worker_in_this_process_says_claims_statements_and_its_end(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """What the worker writes, line by line, with the limits that it was told to take."""
+    import io
+    import resource
+    import sys
+    from types import SimpleNamespace
+
+    import orjson
+
+    from lukhas.modulation import proof_worker
+    from lukhas.modulation.policy_reader import read_packaged_text
+
+    taken: dict[int, tuple[int, int]] = {}
+    text = read_packaged_text().replace("\nstyle_rules:", "\n  unused: {}\nstyle_rules:")
+    order = orjson.dumps({"text": text, "memory_bytes": 10**9, "deadline_s": 30})
+    monkeypatch.setattr(resource, "setrlimit", lambda what, limits: taken.__setitem__(what, limits))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(order)))
+    proof_worker.main()
+    lines = [orjson.loads(line) for line in capfdbinary.readouterr().out.splitlines()]
+    assert taken[resource.RLIMIT_AS] == (10**9, 10**9) and taken[resource.RLIMIT_CPU] == (32, 32)
+    assert lines[-1] == {"done": True}
+    settled = [line["statement"]["id"] for line in lines if "statement" in line]
+    assert sorted(settled) == sorted(claim for claim, _ in lines[0]["claims"])
+    assert any("unused" in line["warning"] for line in lines if "warning" in line)
