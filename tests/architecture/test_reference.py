@@ -77,9 +77,7 @@ def test_errors_are_defined_in_one_file() -> None:
 def test_metrics_are_declared_in_telemetry_alone() -> None:
     """Every metric stands in one file, which the reference is made from."""
     found = [
-        place(path)
-        for path, text in sources().items()
-        if path.name != "telemetry.py" and "prometheus_client" in text
+        place(path) for path, text in sources().items() if path.name != "telemetry.py" and "prometheus_client" in text
     ]
     assert found == []
 

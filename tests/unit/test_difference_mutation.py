@@ -35,7 +35,7 @@ def meaning(policy: Policy) -> list[Any]:
 
 
 def test_difference_of_any_one_change_is_said() -> None:
-    """Two policies that differ in one value, here in every fifth, are never called the same, and the words are never empty."""
+    """Policies that differ in one value (every fifth here) are never called the same, and the words are never empty."""
     text = read_packaged_text()
     packaged = load_policy()
     seen = 0
