@@ -14,16 +14,21 @@ LukhasError
 │   ├── Unauthenticated           no key, or a key that is not valid               401
 │   ├── Forbidden                 a valid key that may not do this                 403
 │   │   └── PolicyDenied            the policy in force does not allow it
+│   │       └── ModerationDenied      moderation found something that may not pass
 │   ├── NotFound                  no such thing, or not yours                      404
 │   ├── Conflict                  the thing has changed or exists already          409
 │   │   └── PreconditionFailed      it is no longer what the request names           412
-│   └── TooLarge                  a body or header over its limit                  413
+│   ├── TooLarge                  a body or header over its limit                  413
+│   └── LimitReached              a limit of the key or tenant is used up          429
+│       ├── RateLimited             requests, tokens or calls at once: waiting helps
+│       └── BudgetExhausted         the day's budget: waiting for tomorrow helps
 ├── UpstreamError               the model's side failed
 │   ├── UpstreamUnreachable       the call was surely not sent                     502
 │   ├── UpstreamBroken            sent, and the answer was cut, empty or garbage   502
 │   └── UpstreamTimeout           sent, and no answer in time                      504
 └── UnavailableError            this service cannot serve now                      503
     ├── StorageUnavailable        the database cannot write or read
+    ├── ModerationUnavailable     a required moderator cannot be asked
     ├── Overloaded                a bounded queue is full
     ├── ShuttingDown              the process drains
     └── IntegrityError            what is stored is not what was written
@@ -160,6 +165,12 @@ class PolicyDenied(Forbidden):
     code = "policy_denied"
 
 
+class ModerationDenied(PolicyDenied):
+    """Moderation found something that may not pass. Never carries what it found."""
+
+    code = "moderation_denied"
+
+
 class NotFound(RequestError):
     """No such thing, or it belongs to somebody else."""
 
@@ -182,6 +193,33 @@ class TooLarge(RequestError):
     """A body, header or value over its limit."""
 
     code = "too_large"
+
+
+class LimitReached(RequestError):
+    """A limit of the key or its tenant is used up.
+
+    Attributes:
+        retry_after_s: when the same request can succeed, in seconds from now.
+    """
+
+    code = "limit_reached"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: float, hint: str = "", param: str | None = None) -> None:
+        super().__init__(message, hint=hint, param=param)
+        self.retry_after_s = retry_after_s
+
+
+class RateLimited(LimitReached):
+    """Too many requests, tokens or calls at once."""
+
+    code = "rate_limit_exceeded"
+
+
+class BudgetExhausted(LimitReached):
+    """The day's budget does not hold this call."""
+
+    code = "insufficient_quota"
 
 
 class UpstreamError(LukhasError):
@@ -225,6 +263,12 @@ class StorageUnavailable(UnavailableError):
     """The database cannot be written or read."""
 
     code = "storage_unavailable"
+
+
+class ModerationUnavailable(UnavailableError):
+    """A moderator that is required could not be asked, so nothing passes."""
+
+    code = "moderation_unavailable"
 
 
 class Overloaded(UnavailableError):

@@ -135,6 +135,18 @@ def _upstream(value: str) -> str:
     return value.rstrip("/")
 
 
+def _optional_url(value: str) -> str:
+    if value in ("", "echo"):
+        if value:
+            raise ValueError("must be an http(s) URL up to and with /v1")
+        return value
+    return _upstream(value)
+
+
+def _names(value: str) -> tuple[str, ...]:
+    return tuple(name for name in (part.strip() for part in value.split(",")) if name)
+
+
 def _host(value: str) -> str:
     if not value or any(c.isspace() for c in value):
         raise ValueError("must be a host name or an IP address")
@@ -176,6 +188,37 @@ class Settings:
         None, _optional_path, "Policy file that decides beside the one in force: recorded, never applied."
     )
     mode: str = _setting("enforce", _choice("enforce", "shadow"), "enforce applies decisions; shadow only records.")
+    moderation_rules: Path | None = _setting(
+        None, _optional_path, "YAML file of moderation rules that extends and overrides the packaged ones."
+    )
+    moderation_preset: str = _setting(
+        "standard", _choice("standard", "high"), "Preset of the rules; a style of the policy may ask for high."
+    )
+    moderation_url: str = _setting(
+        "", _optional_url, "An OpenAI-compatible API up to and with /v1 whose /moderations is asked too."
+    )
+    moderation_api_key: Secret | None = _setting(None, _secret, "Bearer key for the moderation API.", secret=True)
+    moderation_model: str = _setting("omni-moderation-latest", _text, "Model that the moderation API is asked for.")
+    moderation_timeout_s: float = _setting(3.0, _seconds(0.01, 600), "Deadline for one question to the moderation API.")
+    moderation_required: bool = _setting(
+        True, _switch, "true: where the moderation API fails, calls fail; false: they pass, and their records say so."
+    )
+    moderation_stream: str = _setting(
+        "window", _choice("buffer", "window"), "Streams under a moderation API: checked whole, or in windows."
+    )
+    moderation_window_chars: int = _setting(400, _integer(20, 1_000_000), "Characters of one checked window.")
+    on_unmoderated: str = _setting(
+        "block", _choice("block", "record"), "What becomes of media that no moderator can read."
+    )
+    tools: Path | None = _setting(None, _optional_path, "YAML registry of your own tools; see `lukhas tools learn`.")
+    sensors: tuple[str, ...] = _setting(
+        (),
+        _names,
+        "Sensors that run: stress, urgency, ambiguity, novelty, trust, or a plug-in's name; comma-separated.",
+    )
+    limit_output_tokens: int = _setting(
+        4096, _integer(1, 10_000_000), "Tokens reserved, and the limit set, for a call under a budget that names none."
+    )
     auth: str = _setting("on", _choice("on", "off"), "off is allowed on loopback only.")
     admin_key: Secret | None = _setting(None, _admin_key, "Admin key; else one is made at first run.", secret=True)
     max_body_bytes: int = _setting(10_000_000, _integer(1_000, 1_000_000_000), "Largest request body, in bytes.")

@@ -97,6 +97,21 @@ class Metrics(Collector):
             "lukhas_upstream_seconds", "Time until the upstream's status and headers were here."
         )
         self.tools_stripped = Counter("lukhas_tools_stripped", "Tools taken out of requests.")
+        self.incidents = Counter("lukhas_incidents", "Violations by where and what.", "point", "category", "action")
+        self.findings = Counter("lukhas_moderation_findings", "Moderation findings.", "point", "category", "action")
+        self.moderation_failures = Counter(
+            "lukhas_moderation_failures", "Questions to the moderation API that failed.", "result"
+        )
+        self.screen_seconds = Histogram(
+            "lukhas_screen_seconds", "Time spent on moderating one request by the rules.", _SHORT
+        )
+        self.first_token_held = Histogram(
+            "lukhas_stream_first_release_seconds",
+            "Time from a stream's first upstream event to its first release.",
+            _SHORT,
+        )
+        self.limited = Counter("lukhas_limited", "Calls refused by a limit.", "limit", "subject")
+        self.sensor_failures = Counter("lukhas_sensor_failures", "Sensors that failed or took too long.", "sensor")
         self.decisions = Counter("lukhas_decisions", "Decisions by safety mode.", "safety_mode")
         self.signals = Counter("lukhas_signals", "Emissions taken in.", "signal", "accepted")
         self.unauthenticated = Counter("lukhas_unauthenticated", "Requests without a valid key.")

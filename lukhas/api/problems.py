@@ -6,6 +6,7 @@ in OpenAI's shape too, so that one client can read both.
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final, cast
 
 import orjson
@@ -24,6 +25,7 @@ STATUS: Final[dict[type[errors.LukhasError], int]] = {
     errors.Conflict: 409,
     errors.PreconditionFailed: 412,
     errors.TooLarge: 413,
+    errors.LimitReached: 429,
     errors.PreconditionRequired: 428,
     errors.UpstreamError: 502,
     errors.UpstreamTimeout: 504,
@@ -63,6 +65,11 @@ def retry_headers(error: errors.LukhasError) -> Headers:
     """
     if isinstance(error, (errors.Overloaded, errors.ShuttingDown)):
         return [(b"retry-after", b"1"), (b"x-should-retry", b"true")]
+    if isinstance(error, errors.LimitReached):
+        wait = f"{max(1, math.ceil(error.retry_after_s))}".encode()
+        # A client that waits for tomorrow inside one call would only look hung.
+        again = b"false" if isinstance(error, errors.BudgetExhausted) else b"true"
+        return [(b"retry-after", wait), (b"x-should-retry", again)]
     if isinstance(error, errors.UpstreamUnreachable):
         return [(b"x-should-retry", b"true")]
     if isinstance(error, errors.Unauthenticated):

@@ -118,6 +118,60 @@ POLICY_CERTIFICATE: Final = Table(
     Index("policy_certificate_by_policy", "policy_id", "created_ms"),
 )
 
+INCIDENT: Final = Table(
+    "incident",
+    MAIN,
+    Column("incident_id", Text, primary_key=True),
+    Column("audit_id", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("session", Text, nullable=True),
+    Column("end_user", Text, nullable=True),
+    Column("time_ms", BigInteger, nullable=False),
+    Column("point", Text, nullable=False),
+    Column("category", Text, nullable=False),
+    Column("rule", Text, nullable=False),
+    Column("severity", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("tool", Text, nullable=True),
+    Column("details", Text, nullable=False),
+    Column("raised", Text, nullable=False),
+    Column("until_ms", BigInteger, nullable=False),
+    Column("released_ms", BigInteger, nullable=True),
+    Index("incident_by_time", "tenant", "time_ms"),
+    Index("incident_by_end", "until_ms"),
+)
+
+UPSTREAM_OBJECT: Final = Table(
+    "upstream_object",
+    MAIN,
+    Column("object_id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("key_id", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("details", Text, nullable=False),
+    Index("upstream_object_by_tenant", "tenant", "created_ms"),
+)
+
+LIMIT: Final = Table(
+    "limit_rule",
+    MAIN,
+    Column("holder", Text, primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("changed_ms", BigInteger, nullable=False),
+)
+
+USAGE_DAY: Final = Table(
+    "usage_day",
+    MAIN,
+    Column("holder", Text, nullable=False),
+    Column("day", Integer, nullable=False),
+    Column("tokens", BigInteger, nullable=False),
+    Column("requests", BigInteger, nullable=False),
+    PrimaryKeyConstraint("holder", "day"),
+)
+
 SUBJECT: Final = Table(
     "subject",
     VAULT,
