@@ -186,6 +186,14 @@ class StreamRewriter(Protocol):
         """Return what must be released before the last event: held text, and where blocked, the dialect's ending."""
         ...
 
+    def stop(self, refusal: str) -> Sequence[bytes]:
+        """End every choice here, as a moderator wants it that judged text after this guard; held text is dropped.
+
+        Returns:
+            The dialect's ending but for its last event, which `end` returns; `is_over` and `is_blocked` are then True.
+        """
+        ...
+
     def end(self) -> bytes:
         """Return the last event; empty where upstream's stream broke off before it."""
         ...
