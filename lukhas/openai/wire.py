@@ -104,12 +104,17 @@ def parse_chat(raw: bytes) -> ChatCall:
     stream: Any = body.get("stream")
     if stream is not None and not isinstance(stream, bool):
         raise InvalidRequest("'stream' must be true or false.", param="stream")
-    extension = _parse_extension(body.pop("lukhas", None))
-    end_user = _end_user(body, "safety_identifier") or _end_user(body, "user")
+    extension = parse_extension(body.pop("lukhas", None))
+    end_user = read_end_user(body)
     return ChatCall(body, model, bool(stream), extension.user or end_user, extension)
 
 
-def _parse_extension(value: Any) -> Extension:
+def parse_extension(value: Any) -> Extension:
+    """Read the body field `lukhas`, whatever the dialect.
+
+    Raises:
+        InvalidRequest: not an object, an unknown member, or one of the wrong type.
+    """
     if value is None:
         return Extension()
     if not isinstance(value, dict):
@@ -133,6 +138,15 @@ def _parse_extension(value: Any) -> Extension:
 def _subject(holder: dict[str, Any], name: str, prefix: str = "") -> str | None:
     value: Any = holder.get(name)
     return None if value is None else check_subject(value, prefix + name)
+
+
+def read_end_user(body: dict[str, Any]) -> str | None:
+    """Return `safety_identifier`, else `user`, as the caller sent it.
+
+    Raises:
+        InvalidRequest: either is not a text of 1 to 256 characters.
+    """
+    return _end_user(body, "safety_identifier") or _end_user(body, "user")
 
 
 def _end_user(body: dict[str, Any], name: str) -> str | None:
