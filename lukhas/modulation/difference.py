@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 
 import msgspec
 
-from lukhas.modulation.policy import ParameterSpec, Policy, Style, StyleRule, ToolClass
+from lukhas.modulation.policy import ParameterSpec, Policy, Style, StyleRule, ToolClass, ViolationSpec
 from lukhas.modulation.reading import read_changes
 from lukhas.modulation.wording import Change, show_list, show_span_ms, show_text, show_value
 
@@ -53,6 +53,7 @@ def compare_policies(a: Policy, b: Policy) -> Difference:
         *_compare_style_rules(a.style_rules, b.style_rules),
         *_compare_tables("tool", a.tool_classes, b.tool_classes),
         *_compare_tables("feedback", a.knobs, b.knobs),
+        *_compare_violations(a.violations, b.violations),
     ]
     return Difference(a.id, b.id, False, tuple(changes))
 
@@ -85,6 +86,11 @@ def _compare_specs(area: str, name: str, before: Any, after: Any) -> Iterator[Ch
     for title, old, new in _pair_fields(before, after):
         text = f"{area} {show_text(name)}: {title} {old} -> {new}"
         yield Change(area, name, text, before=old, after=new)
+
+
+def _compare_violations(before: ViolationSpec, after: ViolationSpec) -> Iterator[Change]:
+    for title, old, new in _pair_fields(before, after):
+        yield Change("violations", title, f"violations: {title} {old} -> {new}", before=old, after=new)
 
 
 def _pair_fields(before: Any, after: Any) -> Iterator[tuple[str, str, str]]:

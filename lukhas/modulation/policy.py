@@ -144,6 +144,27 @@ class Knob:
     rating: float
 
 
+@dataclass(frozen=True, slots=True)
+class ViolationSpec:
+    """How a violation tightens.
+
+    Attributes:
+        signal: the guard that it raises; its half-life is how the tightening fades.
+        low, medium, high: how far one violation of that severity raises it, ratios, none above the next.
+        ceiling: no number of violations raises it further.
+        widen_above: past this level the next wider scope is raised too; at 1 never.
+        ttl_ms: when it is over, whatever the half-life.
+    """
+
+    signal: str
+    low: float
+    medium: float
+    high: float
+    ceiling: float
+    widen_above: float
+    ttl_ms: int
+
+
 @dataclass(frozen=True)
 class Policy:
     """A validated policy.
@@ -154,6 +175,7 @@ class Policy:
         rules: maps by (signal, parameter).
         touch_all: whether every parameter is written into the call, touched or not.
         blend: whether numbers are blended over the active style signals instead of decided by one.
+        violations: how a violation tightens.
         text: the file's own text.
         source: where it was read from.
     """
@@ -168,6 +190,7 @@ class Policy:
     knobs: Mapping[str, Knob]
     touch_all: bool
     blend: bool
+    violations: ViolationSpec
     text: str = field(repr=False)
     source: str
 

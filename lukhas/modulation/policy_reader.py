@@ -11,6 +11,7 @@ from lukhas.modulation.document import MAX_MISTAKES, MistakeList, Table
 from lukhas.modulation.map_reader import check_guards_tighten, read_maps, read_style_rules
 from lukhas.modulation.parameter_reader import read_feedback, read_parameters, read_signals, read_tool_classes
 from lukhas.modulation.policy import SAFETY_MODE, TOOLS, UNKNOWN_CLASS, ParameterSpec, Policy, Style
+from lukhas.modulation.violation_reader import read_violations
 from lukhas.modulation.yaml_source import MAX_BYTES, Mistake, Place, YamlMistake, parse_yaml
 
 PACKAGED: Final = "modulation_policy.yaml"
@@ -92,6 +93,7 @@ def parse_policy(text: str, source: str = "text", *, is_draft: bool = False) -> 
         table.get("style_rules", required=True), set(styles), signals, parameters, mistakes, is_draft=is_draft
     )
     knobs = read_feedback(table.table("feedback"), parameters, mistakes)
+    violations = read_violations(table.table("violations"), signals, mistakes)
     table.close()
     if not mistakes.found and not is_draft:
         for rule in rules.values():
@@ -111,6 +113,7 @@ def parse_policy(text: str, source: str = "text", *, is_draft: bool = False) -> 
         knobs=knobs,
         touch_all=apply == "all",
         blend=combine == "blend",
+        violations=violations,
         text=text,
         source=source,
     )

@@ -251,6 +251,40 @@ class SignalState:
             if e.is_alive(now)
         ]
 
+    def held_level(self, subject: Subject, signal: str, source: str, now_ms: int) -> float:
+        """Return the highest level that a source, on behalf of any key, holds at a subject; 0 where it holds none."""
+        voices = self._held.get(subject, {}).get(signal)
+        if voices is None:
+            return 0.0
+        half_life_ms = self._specs[signal].half_life_ms
+        levels = [
+            e.level_at(now_ms, half_life_ms)
+            for voice, emissions in voices.items()
+            if voice[0] == source
+            for e in emissions
+            if e.is_alive(now_ms)
+        ]
+        return max(levels, default=0.0)
+
+    def release(self, subject: Subject, signal: str, before_ms: int) -> int:
+        """Drop every emission of a signal at a subject that was made until a moment, folded ones too.
+
+        This is the one way in which a guard gets lower before its time; whoever calls it has recorded it.
+
+        Args:
+            before_ms: what was emitted later stays.
+
+        Returns:
+            How many were dropped.
+        """
+        dropped = 0
+        for voice, emissions in list(self._held.get(subject, {}).get(signal, {}).items()):
+            left = [e for e in emissions if e.at_ms > before_ms]
+            if len(left) != len(emissions):
+                dropped += len(emissions) - len(left)
+                self._store((subject, signal, voice), left)
+        return dropped
+
     def sweep(self) -> int:
         """Drop what has expired and is past its cooldown; return how many emissions are left."""
         now, tick = self._clock.now_ms(), self._clock.monotonic_ms()

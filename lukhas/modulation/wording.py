@@ -14,7 +14,7 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     """One change.
 
     Attributes:
-        area: policy, signal, parameter, map, decision, style, style_rule, tool or feedback.
+        area: policy, signal, parameter, map, decision, style, style_rule, tool, feedback or violations.
         name: what changes: a parameter for `map` and `decision`, else the thing's own name.
         text: the change in words.
         signal: for `map` and `decision`, whose.
