@@ -34,6 +34,7 @@ TOPIC: Final = "incident"
 MOST_LISTED: Final = 1_000
 _TIMEOUT_S: Final = 30.0
 _MOST_REMEMBERED: Final = 10_000
+_LONGEST_TOOL: Final = 256
 _COLUMN: Final = INCIDENT.c
 _RAISED: Final = msgspec.json.Decoder(tuple[Raised, ...])
 
@@ -142,7 +143,7 @@ class IncidentStore:
                 rule=violation.rule,
                 severity=violation.severity,
                 action=violation.action,
-                tool=None if violation.tool is None else redact_text(violation.tool),
+                tool=None if violation.tool is None else _shorten(violation.tool),
                 details=violation.details,
                 raised=tuple(raised),
                 until_ms=until_ms,
@@ -258,7 +259,7 @@ class IncidentStore:
                 self._seen[incident_id, Target(one.subject, one.signal)] = one.released_ms
                 continue
             at_ms = min(one.at_ms, now_ms)
-            if not at_ms + one.ttl_ms - now_ms > 0 or not 0 <= one.level <= 1:
+            if at_ms + one.ttl_ms <= now_ms or not 0 <= one.level <= 1:
                 continue
             signal = one.signal if one.signal in policy.guards else policy.violations.signal
             state.emit(one.subject, signal, one.level, ttl_ms=one.ttl_ms, source=SOURCE, owner=key_id, now_ms=at_ms)
@@ -266,7 +267,9 @@ class IncidentStore:
         return restored
 
     def find_releases(self) -> Sequence[tuple[Target, int]]:
-        """Return what any process has released since the last look, each with its moment.
+        """Return what any process, such as `lukhas incident release`, has released since the last look, and when.
+
+        Cheap where nothing has changed. Ask in a thread every 200 ms; then `apply_releases` on the serving loop.
 
         Raises:
             StorageUnavailable: the database cannot be read.
@@ -367,6 +370,11 @@ def describe_incident(row: IncidentRow) -> dict[str, Any]:
     document: dict[str, Any] = msgspec.to_builtins(row)
     document["end_user"] = document.pop("user")
     return document
+
+
+def _shorten(tool: str) -> str:
+    # PostgreSQL takes no null character, and one odd name must not keep the record from being written.
+    return redact_text(tool.replace("\0", ""))[:_LONGEST_TOOL]
 
 
 def _release_one(one: Raised, at_ms: int | None) -> Raised:

@@ -9,6 +9,7 @@ from typing import Final
 from lukhas.modulation.document import MistakeList, Table, nearest
 from lukhas.modulation.parameter_reader import VIOLATION_SIGNAL
 from lukhas.modulation.policy import SignalSpec, ViolationSpec
+from lukhas.modulation.yaml_source import Item
 
 # What a policy without the section means; the packaged policy spells out the same.
 LEVELS: Final[Mapping[str, float]] = {"low": 0.3, "medium": 0.5, "high": 0.8}
@@ -78,7 +79,7 @@ def _fit(
 def _check_order(
     spec: ViolationSpec, table: Table, levels: Table | None, signals: Mapping[str, SignalSpec], mistakes: MistakeList
 ) -> None:
-    entries = {} if levels is None else levels.entries
+    entries: Mapping[str, Item] = {} if levels is None else levels.entries
     home = table.item if levels is None else levels.item
     steps = (("low", spec.low), ("medium", spec.medium), ("high", spec.high))
     for (lower, below), (name, level) in pairwise(steps):
