@@ -13,6 +13,7 @@ SCOPES: Final[Mapping[str, str]] = {
     "admin": "Everything, for every tenant; implies all other scopes.",
     "signals": "Emit any signal, and read signals, for subjects of the key's own tenant.",
     "signals:tenant": "Emit signals that hold for the whole tenant.",
+    "signals:release": "Release tightened subjects of the key's own tenant.",
     "audit": "Read the tenant's audit records.",
     "policy": "Read, try out and change the policy.",
     "feedback": "Send feedback cards as the key itself.",

@@ -150,10 +150,20 @@ class ObjectOwners:
                     param=".".join(str(part) for part in ref.path) or None,
                 )
 
-    def blocked_calls(self, object_id: str) -> tuple[str, ...]:
-        """Return the blocked tool calls of a response or conversation that `check` has just admitted."""
-        known = self._known.get(object_id)
-        return () if known is None else known.blocked_calls
+    async def blocked_calls(self, refs: Sequence[ObjectRef]) -> tuple[str, ...]:
+        """Return the blocked tool calls that upstream still waits for, in responses and conversations.
+
+        Args:
+            refs: what `check` has admitted.
+        """
+        missing = [ref.id for ref in refs if ref.id not in self._known]
+        found = await asyncio.to_thread(self._look_up, missing) if missing else {}
+        calls: dict[str, None] = {}
+        for ref in refs:
+            one = found.get(ref.id) or self._known.get(ref.id)
+            if one is not None:
+                calls.update(dict.fromkeys(one.blocked_calls))
+        return tuple(calls)
 
     def add(self, object_id: str, kind: str, tenant: str, key_id: str, also: Any = None) -> OwnedObject:
         """Bind an object that was made elsewhere; blocks until it is durable. Again is no error.
