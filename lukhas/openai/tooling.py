@@ -1,166 +1,205 @@
-"""Which tools a request offers to the model, and how those that are not allowed are taken out (invariant I4)."""
+"""The registry of tools: what each is for, what it takes, which class it is of and how much harm it may do.
+
+The four canonical tools are always there; an operator's file (`LUKHAS_TOOLS`) adds more. A class is what a policy's
+allowlist speaks of, so a registered tool is allowed exactly where its class, or its name, is on the list.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Literal
 
 import msgspec
 
-from lukhas.errors import InvalidRequest
+from lukhas.openai import offer
+from lukhas.openai.offer import Stripped
+from lukhas.openai.registry_file import read_entries
 
-Allows = Callable[[str], bool]
+Risk = Literal["low", "medium", "high"]
+NOTHING: Final = offer.NOTHING
 
 
-class Stripped(msgspec.Struct, frozen=True):
-    """What stripping a request's tools did.
+class Tool(msgspec.Struct, frozen=True):
+    """One registered tool.
 
     Attributes:
-        offered: names of every tool that the request offered, in order; a hosted tool goes by its type.
-        removed: those that were not allowed.
-        forced: a removed tool that `tool_choice` forces, else None.
+        name: the function's name, exactly as a model calls it.
+        description: what it does, for the model.
+        parameters: JSON Schema of its arguments.
+        tool_class: the class that an allowlist admits it by.
+        risk: how much harm a wrong call may do.
     """
 
-    offered: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    forced: str | None = None
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    tool_class: str
+    risk: Risk = "medium"
+
+    def to_schema(self) -> dict[str, Any]:
+        """Return the tool as a chat request lists it; a copy, every time."""
+        function = {"name": self.name, "description": self.description, "parameters": copy.deepcopy(self.parameters)}
+        return {"type": "function", "function": function}
 
 
-NOTHING = Stripped()
-_TOOL_FIELDS = ("tools", "functions", "web_search_options")
-# OpenAI's word and Mistral's for: the model must call one.
-_MUST_CALL = ("required", "any")
+class Registry:
+    """The tools that are known by name.
+
+    Args:
+        tools: in order; names are distinct.
+    """
+
+    def __init__(self, tools: Sequence[Tool]) -> None:
+        self._tools: Mapping[str, Tool] = {tool.name: tool for tool in tools}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every tool's name, in order."""
+        return tuple(self._tools)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Every class that some tool is of, in order."""
+        return tuple(dict.fromkeys(tool.tool_class for tool in self._tools.values()))
+
+    def find(self, name: str) -> Tool | None:
+        """Return a tool by its exact name; its parameters are a copy."""
+        tool = self._tools.get(name)
+        return None if tool is None else msgspec.structs.replace(tool, parameters=copy.deepcopy(tool.parameters))
+
+    def classify(self, name: str) -> str | None:
+        """Return the class of a tool's exact name; None where it is not registered."""
+        tool = self._tools.get(name)
+        return None if tool is None else tool.tool_class
+
+    def build(self, allowlist: Iterable[str]) -> list[dict[str, Any]]:
+        """Return the chat schema of each tool that an allowlist of classes and names admits.
+
+        In the allowlist's order, then in the registry's inside a class; each tool once; a name that is not registered
+        adds nothing. All are copies.
+
+        Raises:
+            TypeError: the allowlist is one text instead of a list of them.
+        """
+        if isinstance(allowlist, str):
+            raise TypeError("an allowlist is a list of classes and names, not a text")
+        admitted: dict[str, Tool] = {}
+        for entry in allowlist:
+            # A name that is also a class's means the class, as in a policy.
+            of_class = [tool for tool in self._tools.values() if tool.tool_class == entry]
+            single = self._tools.get(entry)
+            for tool in of_class or ([] if single is None else [single]):
+                admitted[tool.name] = tool
+        return [tool.to_schema() for tool in admitted.values()]
+
+
+def _object(required: Sequence[str], properties: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(required),
+        "additionalProperties": False,
+    }
+
+
+CANONICAL: Final = (
+    Tool(
+        "retrieve_knowledge",
+        "Search the knowledge base and return the passages that fit best.",
+        _object(
+            ["query"],
+            {
+                "query": {"type": "string", "description": "What to look for."},
+                "k": {"type": "integer", "minimum": 1, "maximum": 20, "description": "How many passages."},
+            },
+        ),
+        "retrieval",
+        "low",
+    ),
+    Tool(
+        "open_url",
+        "Open a web page and return its text.",
+        _object(["url"], {"url": {"type": "string", "description": "The page's address."}}),
+        "browser",
+        "medium",
+    ),
+    Tool(
+        "schedule_task",
+        "Set a task for later.",
+        _object(
+            ["when", "note"],
+            {
+                "when": {"type": "string", "description": "When, as an ISO 8601 date and time."},
+                "note": {"type": "string", "description": "What is to be done."},
+            },
+        ),
+        "scheduler",
+        "medium",
+    ),
+    Tool(
+        "exec_code",
+        "Run a program and return what it prints.",
+        _object(
+            ["language", "source"],
+            {
+                "language": {"type": "string", "enum": ["python", "javascript", "bash"]},
+                "source": {"type": "string", "description": "The program's text."},
+            },
+        ),
+        "code_exec",
+        "high",
+    ),
+)
+
+
+def load_registry(path: Path | None) -> Registry:
+    """Return the canonical tools and those of an operator's file.
+
+    Raises:
+        ConfigurationError: the file cannot be read or has mistakes; every one is listed with its place.
+    """
+    if path is None:
+        return Registry(CANONICAL)
+    entries = read_entries(path, {tool.name for tool in CANONICAL})
+    own = [
+        Tool(entry.name, entry.description, entry.parameters, entry.tool_class, _RISKS[entry.risk]) for entry in entries
+    ]
+    return Registry([*CANONICAL, *own])
+
+
+_RISKS: Final[Mapping[str, Risk]] = {"low": "low", "medium": "medium", "high": "high"}
+
+
+@cache
+def _canonical() -> Registry:
+    return Registry(CANONICAL)
+
+
+def build_tools_from_allowlist(allowlist: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the chat schema of each canonical tool that an allowlist admits; see `Registry.build`."""
+    return _canonical().build(allowlist)
+
+
+def get_all_tools() -> list[dict[str, Any]]:
+    """Return the chat schema of every canonical tool, in order; copies."""
+    return [tool.to_schema() for tool in CANONICAL]
+
+
+def get_tool_names() -> list[str]:
+    """Return the name of every canonical tool, in order; a new list."""
+    return [tool.name for tool in CANONICAL]
 
 
 def strip_tools(
-    body: dict[str, Any], allows_function: Allows, allows_hosted: Allows
+    body: dict[str, Any], allows_function: Callable[[str], bool], allows_hosted: Callable[[str], bool]
 ) -> tuple[dict[str, Any], Stripped]:
-    """Return a chat request without the tools that are not allowed, and what was taken out.
-
-    The given body is not changed. Where no tool is left, the fields that only steer tools go too.
-
-    Raises:
-        InvalidRequest: a tool-bearing field of the wrong shape; what cannot be read cannot be judged.
-    """
-    if not _offers_tools(body):
-        return body, NOTHING
-    offered: list[str] = []
-    removed: list[str] = []
-    kept = dict(body)
-    for name in ("tools", "functions"):
-        entries = body.get(name)
-        if entries is None:
-            continue
-        left: list[Any] = []
-        for entry in _read_list(name, entries):
-            tool, is_hosted = _identify(name, entry)
-            offered.append(tool)
-            if (allows_hosted if is_hosted else allows_function)(tool):
-                left.append(entry)
-            else:
-                removed.append(tool)
-        if left or not entries:
-            kept[name] = left
-        else:
-            del kept[name]
-    if body.get("web_search_options") is not None:
-        offered.append("web_search_options")
-        if not allows_hosted("web_search_options"):
-            removed.append("web_search_options")
-            del kept["web_search_options"]
-    forced = _check_choice(kept, removed)
-    return kept, Stripped(tuple(offered), tuple(removed), forced)
-
-
-def _offers_tools(body: dict[str, Any]) -> bool:
-    tools, functions, search = _TOOL_FIELDS
-    return body.get(tools) is not None or body.get(functions) is not None or body.get(search) is not None
+    """Strip a chat request; see `lukhas.openai.offer.strip_tools`."""
+    return offer.strip_tools("chat", body, allows_function, allows_hosted)
 
 
 def list_tools(body: dict[str, Any]) -> tuple[str, ...]:
-    """Return the names of every tool that a request offers.
-
-    Raises:
-        InvalidRequest: a tool-bearing field of the wrong shape.
-    """
-    return strip_tools(body, _allow, _allow)[1].offered if _offers_tools(body) else ()
-
-
-def _allow(_: str) -> bool:
-    return True
-
-
-def _read_list(name: str, entries: Any) -> list[dict[str, Any]]:
-    if not isinstance(entries, list) or not all(isinstance(e, dict) for e in cast("list[Any]", entries)):
-        raise InvalidRequest(f"'{name}' must be a list of objects.", param=name)
-    return cast("list[dict[str, Any]]", entries)
-
-
-def _identify(field: str, entry: dict[str, Any]) -> tuple[str, bool]:
-    """Return a tool's name and whether the provider runs it."""
-    kind: Any = "function" if field == "functions" else entry.get("type")
-    if not isinstance(kind, str) or not kind:
-        raise InvalidRequest(f"Every entry of '{field}' needs a type.", param=field)
-    if kind not in ("function", "custom"):
-        return kind, True
-    holder: Any = entry if field == "functions" else entry.get(kind)
-    name: Any = cast("dict[str, Any]", holder).get("name") if isinstance(holder, dict) else None
-    if not isinstance(name, str) or not name:
-        raise InvalidRequest(f"Every {kind} in '{field}' needs a name.", param=field)
-    return name, False
-
-
-def _check_choice(kept: dict[str, Any], removed: list[str]) -> str | None:
-    """Return the removed tool that the request forces; drop what steers tools where none is left."""
-    if not removed:
-        return None
-    choices = [_forced_name(kept.get(name)) for name in ("tool_choice", "function_call")]
-    for choice in choices:
-        if choice is not None and choice in removed:
-            return choice
-    forced = _narrow_allowed_tools(kept, removed)
-    has_tools = bool(kept.get("tools")) or bool(kept.get("functions"))
-    if forced is not None or has_tools:
-        return forced
-    if kept.get("tool_choice") in _MUST_CALL:
-        return removed[0]
-    for name in ("tool_choice", "function_call", "parallel_tool_calls"):
-        kept.pop(name, None)
-    return None
-
-
-def _forced_name(choice: Any) -> str | None:
-    if not isinstance(choice, dict):
-        return None
-    given = cast("dict[str, Any]", choice)
-    for holder in (given.get("function"), given.get("custom"), given):
-        name: Any = cast("dict[str, Any]", holder).get("name") if isinstance(holder, dict) else None
-        if isinstance(name, str):
-            return name
-    kind = given.get("type")
-    return kind if isinstance(kind, str) and kind != "allowed_tools" else None
-
-
-def _narrow_allowed_tools(kept: dict[str, Any], removed: list[str]) -> str | None:
-    """Take removed tools out of `tool_choice: {type: allowed_tools}`, or the upstream refuses the request.
-
-    Returns:
-        The first removed tool where the choice forces one of its tools and none of them is left.
-    """
-    choice: Any = kept.get("tool_choice")
-    if not isinstance(choice, dict) or cast("dict[str, Any]", choice).get("type") != "allowed_tools":
-        return None
-    given = cast("dict[str, Any]", choice)
-    nested: Any = given.get("allowed_tools")
-    holder = cast("dict[str, Any]", nested) if isinstance(nested, dict) else given
-    tools: Any = holder.get("tools")
-    if not isinstance(tools, list):
-        return None
-    left = [tool for tool in cast("list[Any]", tools) if _forced_name(tool) not in removed]
-    if not left:
-        # The caller kept the other tools from being called, so without this choice they still may not be.
-        kept["tool_choice"] = "none"
-        return removed[0] if holder.get("mode") in _MUST_CALL else None
-    narrowed = {**holder, "tools": left}
-    kept["tool_choice"] = {**given, "allowed_tools": narrowed} if holder is not given else narrowed
-    return None
+    """List a chat request's tools; see `lukhas.openai.offer.list_tools`."""
+    return offer.list_tools("chat", body)
