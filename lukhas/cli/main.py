@@ -12,7 +12,20 @@ from typing import Annotated
 
 import typer
 
-from lukhas.cli import database, demo, doctor, key, modulate, policy, record, serving, setting, version
+from lukhas.cli import (
+    database,
+    demo,
+    doctor,
+    incident,
+    key,
+    modulate,
+    object,
+    policy,
+    record,
+    serving,
+    setting,
+    version,
+)
 
 app = typer.Typer(
     name="lukhas",
@@ -28,6 +41,8 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(policy.app, name="policy")
 app.add_typer(key.app, name="key")
 app.add_typer(record.app, name="audit")
+app.add_typer(incident.app, name="incident")
+app.add_typer(object.app, name="object")
 app.add_typer(database.app, name="db")
 app.add_typer(setting.app, name="config")
 app.command("version")(version.version)

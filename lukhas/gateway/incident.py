@@ -19,7 +19,7 @@ from lukhas.access.ring import ApiKey
 from lukhas.audit.redaction import redact, redact_text
 from lukhas.audit.store import Appended, AuditRecord, AuditStore
 from lukhas.clock import Clock
-from lukhas.errors import NotFound
+from lukhas.errors import InvalidRequest, NotFound
 from lukhas.gateway.tightening import SOURCE, Raised
 from lukhas.gateway.violation import Violation
 from lukhas.ids import check_id
@@ -32,6 +32,7 @@ from lukhas.storage.writer import GroupCommitWriter
 
 TOPIC: Final = "incident"
 MOST_LISTED: Final = 1_000
+LONGEST_REASON: Final = 500
 _TIMEOUT_S: Final = 30.0
 _MOST_REMEMBERED: Final = 10_000
 _LONGEST_TOOL: Final = 256
@@ -358,6 +359,18 @@ class IncidentStore:
                         .where(_COLUMN.incident_id == incident_id)
                         .values(raised=_encode(raised), released_ms=_whole_release(raised))
                     )
+
+
+def check_reason(text: str) -> str:
+    """Return why something is released, without spaces at its ends.
+
+    Raises:
+        InvalidRequest: empty, longer than 500 characters, or with what cannot be printed.
+    """
+    reason = text.strip()
+    if not reason or len(reason) > LONGEST_REASON or not reason.replace("\n", "").isprintable():
+        raise InvalidRequest(f"A release needs a reason: 1 to {LONGEST_REASON} printable characters.", param="reason")
+    return reason
 
 
 def no_incident(incident_id: str) -> NotFound:

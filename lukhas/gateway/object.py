@@ -165,12 +165,15 @@ class ObjectOwners:
                 calls.update(dict.fromkeys(one.blocked_calls))
         return tuple(calls)
 
-    def add(self, object_id: str, kind: str, tenant: str, key_id: str, also: Any = None) -> OwnedObject:
+    def add(self, object_id: str, kind: str, tenant: str, key_id: str, also: Any = None) -> tuple[OwnedObject, bool]:
         """Bind an object that was made elsewhere; blocks until it is durable. Again is no error.
 
         Args:
             key_id: who does it.
-            also: another sink and its payload for the same transaction.
+            also: another sink and its payload for the same transaction; left out where it was known before.
+
+        Returns:
+            The object, and whether it is new.
 
         Raises:
             InvalidRequest: not an id, or not a kind.
@@ -185,7 +188,7 @@ class ObjectOwners:
         found = self._writer.submit_sync(self._sink, _Claim([new], (), also), _TIMEOUT_S)[0]
         if found.tenant != tenant:
             raise Conflict("The object belongs to another tenant; who came first keeps it.", param="id")
-        return found
+        return found, found == new
 
     def list(
         self,

@@ -266,6 +266,11 @@ class SignalState:
         ]
         return max(levels, default=0.0)
 
+    def newest_ms(self, subject: Subject, signal: str) -> int:
+        """Return when the newest emission of a signal at a subject was made, by any clock; 0 without one."""
+        voices = self._held.get(subject, {}).get(signal, {})
+        return max((e.at_ms for emissions in voices.values() for e in emissions), default=0)
+
     def release(self, subject: Subject, signal: str, before_ms: int) -> int:
         """Drop every emission of a signal at a subject that was made until a moment, folded ones too.
 

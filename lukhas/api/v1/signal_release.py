@@ -15,7 +15,7 @@ from lukhas.api.auth import require
 from lukhas.api.control import KeyDep, RuntimeDep, json_answer, request_id_of
 from lukhas.audit.redaction import redact_text
 from lukhas.errors import InvalidRequest, StorageUnavailable
-from lukhas.gateway.incident import IncidentRow, Target, no_incident
+from lukhas.gateway.incident import IncidentRow, Target, check_reason, no_incident
 from lukhas.gateway.runtime import Runtime
 from lukhas.ids import check_id
 from lukhas.modulation.signals import require_known
@@ -25,7 +25,6 @@ from lukhas.vault.subjects import SubjectKind
 
 router = APIRouter(prefix="/api/v1/signals", tags=["signals"])
 
-LONGEST_REASON: Final = 500
 # Most emissions that a record names one by one; it always has their number.
 _MOST_NAMED: Final = 100
 
@@ -56,7 +55,7 @@ async def release(body: Release, request: Request, runtime: RuntimeDep, key: Key
     """
     runtime.check_serving()
     require(key, "signals:release")
-    reason = _check_reason(body.reason)
+    reason = check_reason(body.reason)
     policy = runtime.policies.policy
     if body.signal is not None:
         require_known((body.signal,), policy.signals)
@@ -65,7 +64,9 @@ async def release(body: Release, request: Request, runtime: RuntimeDep, key: Key
                 f"'{body.signal}' is not a guard: a style signal ends with its ttl or the next one.", param="signal"
             )
     incident, targets = await _find_targets(body, runtime, key, policy.violations.signal)
-    now_ms = runtime.clock.now_ms()
+    # An emission from before the clock was set back has a later time than now; it is released too.
+    state = runtime.state
+    now_ms = max([runtime.clock.now_ms(), *(state.newest_ms(t.subject, t.signal) for t in targets)])
     held = _list_held(runtime, targets)
     audit_id: str | None = None
     if held:
@@ -90,9 +91,9 @@ async def release(body: Release, request: Request, runtime: RuntimeDep, key: Key
             async with asyncio.timeout(runtime.settings.writer_deadline_s):
                 await asyncio.shield(runtime.incidents.release(record, targets, now_ms))
         except TimeoutError as late:
-            raise StorageUnavailable("Nothing was released: the record could not be written in time.") from late
+            raise StorageUnavailable("The release could not be recorded in time, so it does not count yet.") from late
         for target in targets:
-            runtime.state.release(target.subject, target.signal, now_ms)
+            state.release(target.subject, target.signal, now_ms)
         audit_id = record.audit_id
     document: dict[str, Any] = {
         "audit_id": audit_id,
@@ -156,10 +157,3 @@ def _level(runtime: Runtime, target: Target) -> float:
 
 def _id_of(targets: Sequence[Target], scope: str) -> str | None:
     return next((target.subject.id for target in targets if target.subject.scope == scope), None)
-
-
-def _check_reason(text: str) -> str:
-    reason = text.strip()
-    if not reason or len(reason) > LONGEST_REASON or not reason.replace("\n", "").isprintable():
-        raise InvalidRequest(f"A release needs a reason: 1 to {LONGEST_REASON} printable characters.", param="reason")
-    return reason
