@@ -94,5 +94,6 @@ def tighten(
 
 
 def _add(held: float, step: float, ceiling: float) -> float:
+    # In this form a first violation gives its level exactly, which a policy's thresholds are compared with.
     # A ceiling that a new policy has set lower does not lower what is held.
-    return max(held, min(ceiling, 1 - (1 - held) * (1 - step)))
+    return max(held, min(ceiling, held + step - held * step))
