@@ -1,0 +1,1 @@
+"""The built-in sensors: one file each, and what they look at."""

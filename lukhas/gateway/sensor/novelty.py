@@ -1,0 +1,117 @@
+"""Novelty: how unlike the prompts before it a prompt is, by hashed character n-grams and no model.
+
+A prompt becomes a sketch of 1,024 bits: each n-gram sets the bit that its CRC-32 names. The sizes of the sets behind
+two sketches, and of their union, follow from the share of bits set (linear counting; Swamidass and Baldi, J. Chem. Inf.
+Model. 47, 2007), and from them the cosine of the two sets. Sketches are all that is kept.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import zlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from lukhas.gateway.sensor.observation import Observation, Reading, nearest_person
+from lukhas.modulation.state import Subject
+
+BITS: Final = 1_024
+# Prompts that a subject is compared with.
+REMEMBERED: Final = 16
+# At most 4 kB a subject, so 40 MB.
+MAX_SUBJECTS: Final = 10_000
+# Fewer n-grams say too little ("ok", "yes"), and up to so many they say less than all ("what about the others?").
+MIN_GRAMS: Final = 3
+FULL_GRAMS: Final = 12
+
+# In words, four characters from their start, then the next four: a word's ending does not hide its stem. A character of
+# two or three bytes counts as one; those of Chinese and Japanese, which stand for words, count each for themselves.
+_ASCII_GRAM: Final = re.compile(rb"[a-z0-9_]{1,4}")
+_GRAM: Final = re.compile(
+    rb"[\xe3-\xe9][\x80-\xbf]{2}|(?:[a-z0-9_]|[\xc3-\xdf][\x80-\xbf]|[\xe0\xe1\xea-\xed][\x80-\xbf]{2}){1,4}"
+)
+
+
+_ONE: Final = ord("1")
+
+
+class Sketch(NamedTuple):
+    """A prompt's n-grams as bits, and how many they probably were."""
+
+    bits: int
+    size: float
+
+
+class NoveltySensor:
+    """Compares a prompt with the last prompts of its session, else of its user, else of its key.
+
+    Args:
+        max_subjects: whose prompts are remembered; the one unheard of for longest is forgotten first.
+    """
+
+    name = "novelty"
+    signal = "novelty"
+
+    def __init__(self, *, max_subjects: int = MAX_SUBJECTS) -> None:
+        self._max_subjects = max(1, max_subjects)
+        self._sketches: OrderedDict[Subject, tuple[Sketch, ...]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._sketches)
+
+    def sense(self, observation: Observation) -> Reading | None:
+        """Return 1 - the highest similarity, less for a short prompt.
+
+        None for a subject's first prompt, and for one too short to compare.
+        """
+        subject = nearest_person(observation.subjects)
+        known = self._sketches.get(subject) if subject is not None else None
+        sketch = make_sketch(observation.words) if known else None
+        if not known or sketch is None:
+            return None
+        similarity = max(compare(sketch, other) for other in known)
+        weight = min(1.0, sketch.size / FULL_GRAMS)
+        return Reading(
+            (1.0 - similarity) * weight,
+            {"similarity": round(similarity, 3), "compared": len(known), "weight": round(weight, 3)},
+        )
+
+    def learn(self, observation: Observation) -> None:
+        """Remember the call's prompt, as a sketch."""
+        subject = nearest_person(observation.subjects)
+        sketch = make_sketch(observation.words) if subject is not None else None
+        if subject is None or sketch is None:
+            return
+        self._sketches[subject] = (*self._sketches.get(subject, ()), sketch)[-REMEMBERED:]
+        self._sketches.move_to_end(subject)
+        while len(self._sketches) > self._max_subjects:
+            self._sketches.popitem(last=False)
+
+
+def make_sketch(words: Sequence[str]) -> Sketch | None:
+    """Return the sketch of a text's words in lower case; None where they have too few n-grams."""
+    text = " ".join(set(words))
+    grams = set((_ASCII_GRAM if text.isascii() else _GRAM).findall(text.encode("utf-8", "replace")))
+    if len(grams) < MIN_GRAMS:
+        return None
+    flags = bytearray(b"0") * BITS
+    for code in map(zlib.crc32, grams):
+        flags[code % BITS] = _ONE
+    bits = int(flags, 2)
+    return Sketch(bits, estimate_size(bits))
+
+
+def compare(one: Sketch, other: Sketch) -> float:
+    """Return the estimated cosine of the sets behind two sketches, a ratio in [0, 1]; 1 for equal sketches."""
+    if one.bits == other.bits:
+        return 1.0
+    shared = max(0.0, one.size + other.size - estimate_size(one.bits | other.bits))
+    return min(1.0, shared / math.sqrt(one.size * other.size))
+
+
+def estimate_size(bits: int) -> float:
+    """Return how many n-grams probably set these bits."""
+    # All bits set would mean an endless set; one bit short of it is the most that can be told.
+    return -BITS * math.log1p(-min(bits.bit_count(), BITS - 1) / BITS)
