@@ -88,14 +88,15 @@ def strip_tools(
     forced: str | None = None
     if dialect == "responses" and body.get(PROMPT) is not None and not sieve.admits(PROMPT, is_hosted=True):
         forced = PROMPT
-    named = narrow_choice(kept, sieve.judge, sieve.removed, sieve.namespaces, has_tools=sieve.has_tools)
-    if named is not None and named not in sieve.removed:
-        sieve.offered.append(named)
-        sieve.removed.append(named)
+    chosen, named = narrow_choice(kept, sieve.judge, sieve.removed, sieve.namespaces, has_tools=sieve.has_tools)
+    for name in named:
+        if name not in sieve.removed:
+            sieve.offered.append(name)
+            sieve.removed.append(name)
     if _INCLUDE in kept and sieve.removed:
         _narrow_include(kept, sieve.removed)
     functions = {name: join_schemas(found) if found else None for name, found in sieve.functions.items()}
-    return kept, Stripped(tuple(sieve.offered), tuple(sieve.removed), named or forced, functions, tuple(sieve.servers))
+    return kept, Stripped(tuple(sieve.offered), tuple(sieve.removed), chosen or forced, functions, tuple(sieve.servers))
 
 
 def list_tools(dialect: DialectName, body: dict[str, Any]) -> tuple[str, ...]:

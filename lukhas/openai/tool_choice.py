@@ -24,7 +24,7 @@ class Judge(Protocol):
 
 def narrow_choice(
     kept: dict[str, Any], judge: Judge, removed: Sequence[str], namespaces: Collection[str], *, has_tools: bool
-) -> str | None:
+) -> tuple[str | None, list[str]]:
     """Bring a request's choice of tools in line with the tools that are left, in place.
 
     Args:
@@ -35,26 +35,28 @@ def narrow_choice(
         has_tools: whether any tool is left that a choice could steer.
 
     Returns:
-        The tool that the choice forces although it is not allowed, else None.
+        The tool that the choice forces although it is not allowed, else None; and every tool that the choice names and
+        that is not allowed.
     """
     for field in _CHOICES:
         choice: Any = kept.get(field)
         if isinstance(choice, str):
             # Some providers take a tool's name where OpenAI takes 'auto'.
             if choice in removed:
-                return choice
+                return choice, [choice]
             continue
         denied = _find_denied(choice, judge, namespaces)
         if denied is not None:
-            return denied
-    forced = _narrow_allowed(kept, judge, namespaces)
-    if not removed or forced is not None or has_tools:
-        return forced
+            return denied, [denied]
+    forced, named = _narrow_allowed(kept, judge, namespaces)
+    gone = [*removed, *named]
+    if not gone or forced is not None or has_tools:
+        return forced, named
     if kept.get("tool_choice") in _MUST_CALL:
-        return removed[0]
+        return gone[0], named
     for field in _STEERING:
         kept.pop(field, None)
-    return None
+    return None, named
 
 
 def names_tool(body: Mapping[str, Any]) -> bool:
@@ -88,15 +90,16 @@ def _find_denied(choice: Any, judge: Judge, namespaces: Collection[str]) -> str 
     return None
 
 
-def _narrow_allowed(kept: dict[str, Any], judge: Judge, namespaces: Collection[str]) -> str | None:
+def _narrow_allowed(kept: dict[str, Any], judge: Judge, namespaces: Collection[str]) -> tuple[str | None, list[str]]:
     """Take what is not allowed out of `tool_choice: {type: allowed_tools}`, or the upstream refuses the request.
 
     Returns:
-        The first tool taken out where the choice forces one of its tools and none of them is left.
+        The first tool taken out where the choice forces one of its tools and none of them is left, else None; and all
+        that were taken out.
     """
     choice: Any = kept.get("tool_choice")
     if not isinstance(choice, dict) or cast("dict[str, Any]", choice).get("type") != _ALLOWED_TOOLS:
-        return None
+        return None, []
     given = dict(cast("dict[str, Any]", choice))
     nested: Any = given.get(_ALLOWED_TOOLS)
     holders = [given]
@@ -104,16 +107,19 @@ def _narrow_allowed(kept: dict[str, Any], judge: Judge, namespaces: Collection[s
         # The form of chat; the Responses API has the same one level higher.
         given[_ALLOWED_TOOLS] = dict(cast("dict[str, Any]", nested))
         holders.append(given[_ALLOWED_TOOLS])
+    named: list[str] = []
     for holder in holders:
         tools: Any = holder.get("tools")
         if not isinstance(tools, list):
             continue
         verdicts = [(tool, _find_denied(tool, judge, namespaces)) for tool in cast("list[Any]", tools)]
         denied = [name for _, name in verdicts if name is not None]
+        named += denied
         holder["tools"] = [tool for tool, name in verdicts if name is None]
         if denied and not holder["tools"]:
             # The caller kept the other tools from being called, so without this choice they still may not be.
             kept["tool_choice"] = "none"
-            return denied[0] if holder.get("mode") in _MUST_CALL else None
-    kept["tool_choice"] = given
-    return None
+            return (denied[0] if holder.get("mode") in _MUST_CALL else None), named
+    if named:
+        kept["tool_choice"] = given
+    return None, named

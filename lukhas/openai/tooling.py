@@ -7,19 +7,16 @@ allowlist speaks of, so a registered tool is allowed exactly where its class, or
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import msgspec
 
-from lukhas.openai import offer
-from lukhas.openai.offer import Stripped
 from lukhas.openai.registry_file import read_entries
 
 Risk = Literal["low", "medium", "high"]
-NOTHING: Final = offer.NOTHING
 
 
 class Tool(msgspec.Struct, frozen=True):
@@ -54,6 +51,7 @@ class Registry:
 
     def __init__(self, tools: Sequence[Tool]) -> None:
         self._tools: Mapping[str, Tool] = {tool.name: tool for tool in tools}
+        self._schemas = {tool.name: copy.deepcopy(tool.parameters) for tool in tools}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -64,6 +62,11 @@ class Registry:
     def classes(self) -> tuple[str, ...]:
         """Every class that some tool is of, in order."""
         return tuple(dict.fromkeys(tool.tool_class for tool in self._tools.values()))
+
+    @property
+    def schemas(self) -> Mapping[str, dict[str, Any]]:
+        """JSON Schema of each tool's arguments by its name; for reading, since every call is checked by them."""
+        return self._schemas
 
     def find(self, name: str) -> Tool | None:
         """Return a tool by its exact name; its parameters are a copy."""
@@ -191,15 +194,3 @@ def get_all_tools() -> list[dict[str, Any]]:
 def get_tool_names() -> list[str]:
     """Return the name of every canonical tool, in order; a new list."""
     return [tool.name for tool in CANONICAL]
-
-
-def strip_tools(
-    body: dict[str, Any], allows_function: Callable[[str], bool], allows_hosted: Callable[[str], bool]
-) -> tuple[dict[str, Any], Stripped]:
-    """Strip a chat request; see `lukhas.openai.offer.strip_tools`."""
-    return offer.strip_tools("chat", body, allows_function, allows_hosted)
-
-
-def list_tools(body: dict[str, Any]) -> tuple[str, ...]:
-    """List a chat request's tools; see `lukhas.openai.offer.list_tools`."""
-    return offer.list_tools("chat", body)
