@@ -51,6 +51,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.tokens_per_day is not None or self.requests_per_day is not None
 
     @property
+    def counts_tokens(self) -> bool:
+        """Whether tokens count, so that a call's usage must be learnt."""
+        return self.tokens_per_minute is not None or self.tokens_per_day is not None
+
+    def to_dict(self) -> dict[str, int | None]:
+        """Return every limit by its name; null for none."""
+        return {name: getattr(self, name) for name in LIMIT_NAMES}
+
+    @property
     def tag(self) -> str:
         """A name for this very content, as an ETag."""
         return "lim_" + sha256(msgspec.json.encode(self, order="sorted")).hexdigest()[:24]
@@ -110,6 +119,18 @@ def parse_limits(value: object) -> Limits:
                 param=str(name),
             )
     return Limits(**cast("dict[str, int | None]", given))
+
+
+def describe_change(holder: Holder, before: Limits, after: Limits, reason: str) -> dict[str, Any]:
+    """Return the body of the audit record of a change."""
+    return {
+        "event": "changed",
+        "holder": holder.kind,
+        holder.kind: holder.id,
+        "before": before.to_dict(),
+        "after": after.to_dict(),
+        "reason": reason,
+    }
 
 
 class LimitRules(NamedTuple):

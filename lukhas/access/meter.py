@@ -36,6 +36,15 @@ def bound_tokens(prompt_bytes: int, texts: int = 1) -> int:
     return prompt_bytes + 8 * texts + 8
 
 
+class LimitSource(Protocol):
+    """Where the meter finds the limits in force: a `LimitStore`."""
+
+    @property
+    def rules(self) -> LimitRules:
+        """The newest snapshot; another object where anything has changed."""
+        ...
+
+
 class UsageLog(Protocol):
     """Where the meter writes what counts for whole days."""
 
@@ -58,22 +67,19 @@ class Reservation:
 
     Attributes:
         output_cap: how many tokens the call may produce, over all its choices; None where it may do as it asks.
+        counts_tokens: whether a limit on tokens holds, so that the call's usage must be learnt.
     """
 
-    __slots__ = ("_accounts", "_charges", "_meter", "output_cap")
+    __slots__ = ("_accounts", "_charges", "_meter", "counts_tokens", "output_cap")
 
     def __init__(
-        self, meter: Meter | None, accounts: tuple[Account, ...], charges: tuple[_Charge, ...], output_cap: int | None
+        self, meter: Meter, accounts: tuple[Account, ...], charges: tuple[_Charge, ...], output_cap: int | None
     ) -> None:
         self._meter = meter
         self._accounts = accounts
         self._charges = charges
         self.output_cap = output_cap
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether any limit holds for this call."""
-        return self._meter is not None
+        self.counts_tokens = any(one.account.limits.counts_tokens for one in charges)
 
     def settle(self, actual_tokens: int | None) -> None:
         """End the reservation of a call that was sent upstream.
@@ -83,23 +89,17 @@ class Reservation:
                 reserved stays counted. More than was reserved counts in full.
         """
         charges, self._charges = self._charges, ()
-        if charges and self._meter is not None:
-            actual = None if actual_tokens is None else min(max(actual_tokens, 0), _MOST_TOKENS)
-            self._meter.close(charges, actual, is_made=True)
+        actual = None if actual_tokens is None else min(max(actual_tokens, 0), _MOST_TOKENS)
+        self._meter.close(charges, actual, is_made=True)
 
     def release(self) -> None:
         """Give everything back, the request too: the call was not sent upstream."""
         charges, self._charges = self._charges, ()
-        if charges and self._meter is not None:
-            self._meter.close(charges, 0, is_made=False)
+        self._meter.close(charges, 0, is_made=False)
 
     def headers(self) -> Headers:
-        """Return the rate-limit headers as of now, of the limit that will stop the caller first; none without one."""
-        return [] if self._meter is None else self._meter.headers(self._accounts)
-
-
-UNLIMITED: Final = Reservation(None, (), (), None)
-"""The reservation of every call for which no limit holds."""
+        """Return the rate-limit headers as of now, of the limit that will stop the caller first."""
+        return self._meter.headers(self._accounts)
 
 
 class Meter:
@@ -107,41 +107,35 @@ class Meter:
 
     def __init__(
         self,
+        limits: LimitSource,
         clock: Clock,
         *,
         output_tokens: int = 4096,
         usage: UsageLog | None = None,
         metrics: Metrics | None = None,
     ) -> None:
-        """Start without limits; `configure` sets them.
+        """Take the limits in force; later ones are noticed by themselves.
 
         Args:
+            limits: a LimitStore, which somebody refreshes.
             clock: its monotonic reading counts minutes, its wall clock days.
             output_tokens: what one choice of a call may produce where the caller does not say.
             usage: where daily usage is written.
             metrics: where refusals are counted.
         """
+        self._limits = limits
         self._clock = clock
         self._output_tokens = output_tokens
         self._usage = usage
         self._metrics = metrics
-        self._rules = LimitRules({}, {}, {})
         self._keys: dict[str, Account] = {}
         self._tenants: dict[str, Account] = {}
         self._days: dict[str, DayCount] = {}
         self._day = day_of(clock.now_ms())
         self._behind_since_ms: int | None = None
-        self._is_configured = False
-
-    def configure(self, rules: LimitRules) -> None:
-        """Take other limits; what was counted stays, for those who still have one."""
-        if not self._is_configured:
-            # The clock was set back over midnight while nothing ran: the later day has begun already.
-            self._day += any(day == self._day + 1 for _, day in rules.usage)
-            self._is_configured = True
-        self._rules = rules
-        self._keys = self._adjust("key", self._keys)
-        self._tenants = self._adjust("tenant", self._tenants)
+        self._rules = self._follow()
+        # Where the clock was set back over midnight while nothing ran, the later day has begun already.
+        self._day += any(day == self._day + 1 for _, day in self._rules.usage)
 
     def reserve(
         self,
@@ -151,7 +145,7 @@ class Meter:
         wants_output: int | None,
         most_tokens: int | None = None,
         choices: int = 1,
-    ) -> Reservation:
+    ) -> Reservation | None:
         """Reserve one call against every limit of the key and of its tenant, or nothing at all.
 
         Args:
@@ -163,15 +157,20 @@ class Meter:
                 three times the estimate.
             choices: how many answers are asked for.
 
+        Returns:
+            What was reserved, to be settled or released; None where no limit holds for the call.
+
         Raises:
             RateLimited: a limit that waiting helps for: requests or tokens of the minute, calls at once, a budget
                 that calls in flight hold.
             BudgetExhausted: a limit of the day. Both carry `retry_after_s` and `headers`.
         """
+        if self._limits.rules is not self._rules:
+            self._follow()
         of_key, of_tenant = self._keys.get(key.key_id), self._tenants.get(key.tenant)
         if of_key is None:
             if of_tenant is None:
-                return UNLIMITED
+                return None
             accounts: tuple[Account, ...] = (of_tenant,)
         else:
             accounts = (of_key,) if of_tenant is None else (of_key, of_tenant)
@@ -180,6 +179,7 @@ class Meter:
 
     def standings(self, holder: Holder) -> list[Standing]:
         """Return how far each of a holder's limits is used; nothing where none is set."""
+        self._follow()
         account = (self._keys if holder.kind == "key" else self._tenants).get(holder.id)
         if account is None:
             return []
@@ -275,6 +275,13 @@ class Meter:
         day.requests += requests
         if self._usage is not None and (tokens or requests):
             self._usage.add(UsageChange(account.name, day.day, tokens, requests))
+
+    def _follow(self) -> LimitRules:
+        """Take the limits in force; what was counted stays, for those who still have one."""
+        self._rules = self._limits.rules
+        self._keys = self._adjust("key", self._keys)
+        self._tenants = self._adjust("tenant", self._tenants)
+        return self._rules
 
     def _adjust(self, kind: HolderKind, before: dict[str, Account]) -> dict[str, Account]:
         after: dict[str, Account] = {}

@@ -1,4 +1,4 @@
-"""`lukhas key`: make, list and revoke API keys, whether or not the gateway runs."""
+"""`lukhas key`: make, list, limit and revoke API keys, whether or not the gateway runs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from lukhas.cli import limit
 from lukhas.cli.output import ConfigOption, JsonOption, failing_clearly, print_json, print_line, print_table, show
 from lukhas.cli.store import open_stores
 from lukhas.clock import format_utc
@@ -17,7 +18,9 @@ from lukhas.settings import load_settings
 if TYPE_CHECKING:
     from lukhas.access.ring import ApiKey
 
-app = typer.Typer(help="Make, list and revoke API keys.", no_args_is_help=True)
+app = typer.Typer(help="Make, list, limit and revoke API keys.", no_args_is_help=True)
+app.command("limit")(limit.limit_key)
+app.command("limits")(limit.list_limits)
 
 _SPAN: Final = re.compile(r"([0-9]{1,6})([hdwy])\Z", re.ASCII)
 _SPAN_MS: Final = {"h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000, "y": 365 * 86_400_000}

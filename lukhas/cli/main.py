@@ -24,6 +24,7 @@ from lukhas.cli import (
     record,
     serving,
     setting,
+    tenant,
     version,
 )
 
@@ -40,6 +41,7 @@ app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.add_typer(policy.app, name="policy")
 app.add_typer(key.app, name="key")
+app.add_typer(tenant.app, name="tenant")
 app.add_typer(record.app, name="audit")
 app.add_typer(incident.app, name="incident")
 app.add_typer(object.app, name="object")

@@ -8,7 +8,7 @@ import pytest
 
 from lukhas.access.limit import Holder, LimitRules, Limits
 from lukhas.access.limit_header import format_duration
-from lukhas.access.meter import UNLIMITED, Meter, Reservation, bound_tokens, estimate_tokens
+from lukhas.access.meter import Meter, Reservation, bound_tokens, estimate_tokens
 from lukhas.access.ring import ApiKey
 from lukhas.access.usage import DAY_MS, DayUsage, UsageChange
 from lukhas.errors import BudgetExhausted, LimitReached, RateLimited
@@ -42,8 +42,8 @@ class Bench:
         self.clock = FrozenClock(NOON_MS)
         self.log = Log()
         self.metrics = Metrics()
-        self.meter = Meter(self.clock, output_tokens=100, usage=self.log, metrics=self.metrics)
         self.configure(key, tenant, **usage)
+        self.meter = Meter(self, self.clock, output_tokens=100, usage=self.log, metrics=self.metrics)
 
     def configure(
         self,
@@ -53,10 +53,12 @@ class Bench:
     ) -> None:
         keys = {} if key is None else {"key_1": Limits(**key)}
         tenants = {} if tenant is None else {"acme": Limits(**tenant)}
-        self.meter.configure(LimitRules(keys, tenants, usage or {}))
+        self.rules = LimitRules(keys, tenants, usage or {})
 
     def reserve(self, estimate: int = 10, wants: int | None = 0, key: ApiKey = KEY, **more: Any) -> Reservation:
-        return self.meter.reserve(key, estimate, wants_output=wants, **more)
+        made = self.meter.reserve(key, estimate, wants_output=wants, **more)
+        assert made is not None
+        return made
 
     def refuse(self, *arguments: Any, **more: Any) -> LimitReached:
         with pytest.raises(LimitReached) as caught:
@@ -68,14 +70,10 @@ class Bench:
 
 
 def test_meter_without_limits_counts_nothing() -> None:
-    """Whoever has no limit gets the one reservation that does nothing, whatever is done with it."""
+    """Whoever has no limit has no reservation either."""
     bench = Bench(tenant={"requests_per_minute": 1})
     stranger = ApiKey(key_id="key_9", name="", tenant="other", scopes=frozenset(), created_ms=0)
-    reservation = bench.reserve(key=stranger)
-    assert reservation is UNLIMITED
-    assert not reservation.is_limited and reservation.output_cap is None and reservation.headers() == []
-    reservation.settle(5)
-    reservation.release()
+    assert bench.meter.reserve(stranger, 10, wants_output=None) is None
     assert bench.log.changes == []
 
 
@@ -331,7 +329,7 @@ def test_configure_keeps_what_was_counted() -> None:
     flying.settle(5)
     assert bench.used() == {"tokens_per_day": 35, "requests_per_minute": 2}
     bench.configure()
-    assert bench.reserve() is UNLIMITED
+    assert bench.meter.reserve(KEY, 10, wants_output=None) is None
     bench.configure({"tokens_per_day": 40})
     assert bench.used() == {"tokens_per_day": 35}
 
