@@ -134,14 +134,16 @@ class ObjectOwners:
             NotFound: one is another tenant's, or unknown; the answer does not say which.
             StorageUnavailable: it cannot be looked up.
         """
-        missing = [ref.id for ref in refs if self._recall(ref.id) is None]
-        found: dict[str, OwnedObject] = {}
+        # Taken out of the memory first: what is looked up meanwhile may push it out.
+        found = {ref.id: one for ref in refs if (one := self._recall(ref.id)) is not None}
+        missing = [ref.id for ref in refs if ref.id not in found]
         if missing:
-            found = await asyncio.to_thread(self._look_up, missing)
-            for one in found.values():
+            looked_up = await asyncio.to_thread(self._look_up, missing)
+            found |= looked_up
+            for one in looked_up.values():
                 self._keep(one)
         for ref in refs:
-            one = found.get(ref.id) or self._known.get(ref.id)
+            one = found.get(ref.id)
             if one is None or one.tenant != tenant:
                 kind = ref.kind.replace("_", " ")
                 raise NotFound(
@@ -156,11 +158,13 @@ class ObjectOwners:
         Args:
             refs: what `check` has admitted.
         """
-        missing = [ref.id for ref in refs if ref.id not in self._known]
-        found = await asyncio.to_thread(self._look_up, missing) if missing else {}
+        found = {ref.id: self._known[ref.id] for ref in refs if ref.id in self._known}
+        missing = [ref.id for ref in refs if ref.id not in found]
+        if missing:
+            found |= await asyncio.to_thread(self._look_up, missing)
         calls: dict[str, None] = {}
         for ref in refs:
-            one = found.get(ref.id) or self._known.get(ref.id)
+            one = found.get(ref.id)
             if one is not None:
                 calls.update(dict.fromkeys(one.blocked_calls))
         return tuple(calls)
