@@ -170,6 +170,11 @@ class StreamRewriter(Protocol):
         ...
 
     @property
+    def objects(self) -> Sequence[ObjectRef]:
+        """What upstream has made for this answer, as far as it has told."""
+        ...
+
+    @property
     def has_error(self) -> bool:
         """Whether upstream sent an error event."""
         ...
