@@ -163,7 +163,7 @@ def _read_fields(found: RequestText, body: dict[str, Any]) -> None:
         if not isinstance(value, (str, dict, list)) or name == "messages" or name == "model":
             continue
         if name == "tools" or name == "functions":
-            found.gather("instruction", (name,), value, is_known=True)
+            found.gather_tools(name, value)
         elif not found.gather_object(name, value):
             found.gather("input", (name,), value, is_known=name in _STRUCTURED)
 

@@ -19,7 +19,7 @@ from lukhas.openai.logprob import LogprobGuard
 
 MAX_HELD_CHARS: Final = 16_000_000
 # What a caller reads as the answer.
-_ANSWERS: Final = frozenset(("content", "refusal"))
+ANSWERS: Final = frozenset(("content", "refusal"))
 _OWN_MEMBERS: Final = frozenset(("index", "delta", "finish_reason", "logprobs"))
 Chunk = dict[str, Any]
 
@@ -28,7 +28,6 @@ class ChoiceGuard:
     """The guard of one choice.
 
     Attributes:
-        text: the channel of `delta.content`.
         has_text: text that a caller reads as the answer was released.
         is_blocked: a block ended it.
         is_over: it has ended, by a block or by its finish.
@@ -39,6 +38,7 @@ class ChoiceGuard:
         "_assembly",
         "_channels",
         "_desk",
+        "_direct",
         "_final",
         "_found",
         "_guard",
@@ -50,19 +50,18 @@ class ChoiceGuard:
         "is_blocked",
         "is_over",
         "reason",
-        "text",
     )
 
     def __init__(self, index: int, guard: AnswerGuard, desk: MediaDesk) -> None:
         self.index = index
-        self.text: TextChannel = guard.open("text")
         self.has_text = False
         self.is_blocked = False
         self.is_over = False
         self.reason: str | None = None
         self._guard = guard
         self._desk = desk
-        self._channels: dict[tuple[str, ...], TextChannel] = {("content",): self.text}
+        self._channels: dict[tuple[str, ...], TextChannel] = {}
+        self._direct: dict[str, TextChannel] = {}
         self._held: list[Chunk] = []
         self._found: list[Found] = []
         self._held_chars = 0
@@ -74,6 +73,10 @@ class ChoiceGuard:
     def is_finishing(self) -> bool:
         """Whether upstream has named a finish reason, which is held."""
         return self._final is not None
+
+    def find_channel(self, name: str) -> TextChannel | None:
+        """Return the run of one string member of `delta`, where it has begun."""
+        return self._direct.get(name)
 
     def take(self, choice: Chunk) -> list[Chunk] | None:
         """Take the choice's next chunk.
@@ -126,7 +129,7 @@ class ChoiceGuard:
             rest = channel.finish()
             if rest:
                 _place(tails, names, rest)
-                self.has_text = self.has_text or names[0] in _ANSWERS
+                self.has_text = self.has_text or names[0] in ANSWERS
             if channel.is_blocked:
                 return self._end([self._chunk(tails)] if tails else [])
         if self._found and guard_texts(self._guard, self._found, self._desk.admits).is_blocked:
@@ -241,10 +244,12 @@ class ChoiceGuard:
         channel = self._channels.get(names)
         if channel is None:
             channel = self._channels[names] = self._guard.open(KINDS.get(names[-1], "other"))
+            if len(names) == 1:
+                self._direct[names[0]] = channel
         released = channel.feed(text)
         if channel.is_blocked:
             self.is_blocked = True
-        if released and names[0] in _ANSWERS:
+        if released and names[0] in ANSWERS:
             self.has_text = True
         return released
 
@@ -259,7 +264,7 @@ class ChoiceGuard:
         if is_outer:
             chunk = {**self._chunk({}), **part}
             found = find_texts(chunk, name)
-        elif name in _ANSWERS:
+        elif name in ANSWERS:
             self.has_text = True
         self._found += found
         self._held_chars += sum(len(one.text) for one in found)

@@ -15,7 +15,7 @@ from lukhas.errors import UpstreamBroken
 from lukhas.openai.answer_text import Found, find_texts, guard_texts, is_server_written
 from lukhas.openai.call import AnswerGuard, ObjectRef, Summary
 from lukhas.openai.chat_answer import MAX_CHOICES, MediaDesk, guard_members, summarise_chat
-from lukhas.openai.chat_choice import MAX_HELD_CHARS, ChoiceGuard, Chunk
+from lukhas.openai.chat_choice import ANSWERS, MAX_HELD_CHARS, ChoiceGuard, Chunk
 from lukhas.openai.sse import event_data, is_done
 from lukhas.openai.wire import encode_json
 
@@ -143,15 +143,21 @@ class ChatRewriter:
             return None
         members = cast("dict[str, Any]", choice)
         delta: Any = members.get("delta")
-        if type(delta) is not dict or len(cast("dict[str, Any]", delta)) != 1:
-            return None
-        text: Any = cast("dict[str, Any]", delta).get("content")
         index: Any = members.get("index")
-        if type(text) is not str or type(index) is not int:
+        if type(delta) is not dict or type(index) is not int:
             return None
+        name = text = None
+        for member, value in cast("dict[str, Any]", delta).items():
+            if value is None or (member == "role" and value == "assistant"):
+                continue
+            if name is not None or type(value) is not str:
+                return None
+            name, text = member, value
         state = self._choices.get(index)
         if (
             state is None
+            or name is None
+            or text is None
             or state.is_over
             or members.get("finish_reason") is not None
             or members.get("logprobs") is not None
@@ -166,17 +172,19 @@ class ChatRewriter:
                 return None
         if event != self._envelope:
             return None
-        channel = state.text
+        channel = state.find_channel(name)
+        if channel is None or not text:
+            return None
         released = channel.feed(text)
+        piece: Chunk = {"index": index, "delta": {name: released}, "logprobs": None, "finish_reason": None}
         if channel.is_blocked:
-            before = [_piece(index, released)] if released else []
+            before = [piece] if released else []
             return [_write(one) for one in self._wrap(event, [*before, *self._block(state)])]
-        if released:
+        if not released:
+            return ()
+        if name in ANSWERS:
             state.has_text = True
-            if released == text:
-                return (raw,)
-            return (_write({**event, "choices": [_piece(index, released)]}),)
-        return () if text else (raw,)
+        return (raw,) if released == text else (_write({**event, "choices": [piece]}),)
 
     def _take_event(self, event: dict[str, Any]) -> list[dict[str, Any]] | None:
         """Take any event; return what is released of it, None where it may go as it came."""
@@ -293,10 +301,6 @@ class ChatRewriter:
 
     def _wrap(self, envelope: dict[str, Any], chunks: list[Chunk]) -> list[dict[str, Any]]:
         return [{**envelope, "choices": [chunk]} for chunk in chunks]
-
-
-def _piece(index: int, text: str) -> Chunk:
-    return {"index": index, "delta": {"content": text}, "logprobs": None, "finish_reason": None}
 
 
 def _carries(envelope: dict[str, Any]) -> bool:

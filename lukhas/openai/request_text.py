@@ -6,9 +6,13 @@ Whatever is not known to be structure is text, so that a field that nobody has h
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any, Final, Literal, cast
 
+import msgspec
+
 from lukhas.openai.call import Media, ObjectRef, Path, RequestPoint, Text
+from lukhas.openai.wire import encode_json
 
 MediaKind = Literal["image", "audio", "video", "file"]
 
@@ -23,6 +27,9 @@ _ENUMS: Final = frozenset(
 _IDS: Final = frozenset(("id", "tool_call_id"))
 # Narrow on purpose: what looks like a key, an address or a sentence is text wherever it stands.
 _is_word: Final = re.compile(r"[a-z][a-z0-9_]{0,39}").fullmatch
+_STRUCTURE: Final = _ENUMS | _IDS
+# What nearly every one of them says.
+_COMMON_WORDS: Final = frozenset(("function", "object", "string", "integer", "number", "boolean", "array", "text"))
 _is_id: Final = re.compile(r"[A-Za-z0-9_.:-]{1,64}").fullmatch
 
 _MEDIA: Final[dict[str, MediaKind]] = {"image": "image", "audio": "audio", "video": "video"}
@@ -40,6 +47,13 @@ _OBJECTS: Final = {
     "conversation_id": "conversation",
     "previous_response_id": "response",
 }
+
+
+# Applications offer the same tools with every call, so what stands in them is remembered.
+_REMEMBERED_LISTS: Final = 128
+_LARGEST_REMEMBERED_BYTES: Final = 65_536
+# Their groups are apart from all others.
+_TOOL_GROUPS: Final = 1 << 32
 
 
 class RequestText:
@@ -76,29 +90,39 @@ class RequestText:
         waiting: list[tuple[Path, str, Any]] = [(path, "", value)]
         while waiting:
             place, holder, one = waiting.pop()
-            if isinstance(one, str):
-                if one and not (is_known and _is_structure(holder, one)):
-                    texts.append(Text(point, place, one, group))
-                    group += step
-                continue
             inner: list[tuple[Path, str, Any]] = []
+            # An object's own strings come before those further in: that saves the hot path a step for each.
             if isinstance(one, dict):
-                members = cast("dict[str, Any]", one)
-                inner = [
-                    ((*place, name), name, members[name])
-                    for name in members
-                    if members[name] and isinstance(members[name], (str, dict, list))
-                ]
+                for name, member in cast("dict[str, Any]", one).items():
+                    if isinstance(member, str):
+                        if member and not (is_known and name in _STRUCTURE and _is_structure(name, member)):
+                            texts.append(Text(point, (*place, name), member, group))
+                            group += step
+                    elif member and isinstance(member, (dict, list)):
+                        inner.append(((*place, name), name, cast("Any", member)))
             elif isinstance(one, list):
-                entries = cast("list[Any]", one)
-                inner = [
-                    ((*place, index), holder, entries[index])
-                    for index in range(len(entries))
-                    if entries[index] and isinstance(entries[index], (str, dict, list))
-                ]
-            inner.reverse()
+                for index, member in enumerate(cast("list[Any]", one)):
+                    if isinstance(member, str):
+                        if member and not (is_known and holder in _STRUCTURE and _is_structure(holder, member)):
+                            texts.append(Text(point, (*place, index), member, group))
+                            group += step
+                    elif member and isinstance(member, (dict, list)):
+                        inner.append(((*place, index), holder, cast("Any", member)))
+            elif isinstance(one, str) and one and not (is_known and _is_structure(path[-1], one)):
+                texts.append(Text(point, place, one, group))
+                group += step
+            if len(inner) > 1:
+                inner.reverse()
             waiting += inner
         self.group = group + 1
+
+    def gather_tools(self, name: str, tools: Any) -> None:
+        """Take every string of the tools that a request offers: they instruct the model."""
+        written = encode_json(tools)
+        if len(written) <= _LARGEST_REMEMBERED_BYTES:
+            self.texts += _read_tools(name, written)
+        else:
+            self.gather("instruction", (name,), tools, is_known=True)
 
     def gather_parts(self, point: RequestPoint, path: Path, parts: Any) -> None:
         """Take the content of one message that is no plain string: its strings are one group, its media are noted."""
@@ -154,9 +178,17 @@ class RequestText:
         return True
 
 
-def _is_structure(name: str, value: str) -> bool:
+@lru_cache(_REMEMBERED_LISTS)
+def _read_tools(name: str, written: bytes) -> tuple[Text, ...]:
+    found = RequestText()
+    found.group = _TOOL_GROUPS
+    found.gather("instruction", (name,), msgspec.json.decode(written), is_known=True)
+    return tuple(found.texts)
+
+
+def _is_structure(name: str | int, value: str) -> bool:
     if name in _ENUMS:
-        return _is_word(value) is not None
+        return value in _COMMON_WORDS or _is_word(value) is not None
     return name in _IDS and _is_id(value) is not None
 
 
