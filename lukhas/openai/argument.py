@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple, cast
 
 import jsonschema_rs
+import msgspec
 import orjson
 
 from lukhas.errors import InvalidRequest
@@ -38,6 +39,7 @@ _LARGE_BYTES: Final = 8_000
 _LIGHT_SCHEMAS: Final = 512
 _HEAVY_SCHEMAS: Final = 16
 
+_NOT_BUILT: Final = (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError)
 _DRAFTS: Final[Mapping[str, type[jsonschema_rs.Validator]]] = {
     "draft-04": jsonschema_rs.Draft4Validator,
     "draft-06": jsonschema_rs.Draft6Validator,
@@ -202,15 +204,23 @@ def _compile(schema: Any) -> _Compiled:
     try:
         raw = orjson.dumps(schema)
     except TypeError:
+        raw = _write_odd(cast("Schema", schema))
+    if raw is None:
         return _refuse("they are nested too deeply, or hold a number or text that cannot be written")
-    if len(raw) > _LARGE_BYTES or b'"pattern' in raw:
-        return _compile_heavy(raw)
-    return _compile_light(raw)
+    return _compile_light(raw) or _compile_heavy(raw)
+
+
+def _write_odd(schema: Schema) -> bytes | None:
+    """Write a schema deeper than 254 levels, which is refused later, or with a number past 64 bits, which is fine."""
+    try:
+        return msgspec.json.encode(schema)
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 @lru_cache(maxsize=_LIGHT_SCHEMAS)
-def _compile_light(raw: bytes) -> _Compiled:
-    return _compile_bytes(raw)
+def _compile_light(raw: bytes) -> _Compiled | None:
+    return None if len(raw) > _LARGE_BYTES or b'"pattern' in raw else _compile_bytes(raw)
 
 
 @lru_cache(maxsize=_HEAVY_SCHEMAS)
@@ -223,9 +233,11 @@ def _refuse(problem: str) -> _Compiled:
 
 
 def _compile_bytes(raw: bytes) -> _Compiled:
-    schema: Any = orjson.loads(raw)
     try:
+        schema: Any = orjson.loads(raw)
         cost = measure_schema(schema, len(raw))
+    except orjson.JSONDecodeError:
+        return _refuse("they are nested too deeply")
     except SchemaRefused as wrong:
         return _refuse(str(wrong))
     named = str(schema.get("$schema"))
@@ -233,7 +245,7 @@ def _compile_bytes(raw: bytes) -> _Compiled:
     linear = jsonschema_rs.RegexOptions(size_limit=_PATTERN_BYTES, dfa_size_limit=_AUTOMATON_BYTES)
     try:
         return _Compiled(_build(kind, schema, linear), "", cost)
-    except ValueError:
+    except _NOT_BUILT:
         if not cost.patterns:
             return _refuse("they are not a valid JSON Schema")
     bounded = jsonschema_rs.FancyRegexOptions(
@@ -241,7 +253,7 @@ def _compile_bytes(raw: bytes) -> _Compiled:
     )
     try:
         return _Compiled(_build(kind, schema, bounded), "", cost._replace(look_aheads=cost.patterns))
-    except ValueError:
+    except _NOT_BUILT:
         return _refuse("they are not a valid JSON Schema, or hold a pattern that is not supported")
 
 
@@ -250,12 +262,8 @@ def _build(
     schema: Schema,
     patterns: jsonschema_rs.RegexOptions | jsonschema_rs.FancyRegexOptions,
 ) -> jsonschema_rs.Validator:
-    # Twice shut: the library would else fetch what a reference names over HTTP or from disk.
-    return kind(schema, pattern_options=patterns, retriever=_retrieve_nothing, offline=True)
-
-
-def _retrieve_nothing(uri: str) -> Any:
-    raise LookupError("no schema refers to another document")
+    # The library would else fetch what a reference names, over HTTP or from disk.
+    return kind(schema, pattern_options=patterns, offline=True)
 
 
 def _rebase(value: Any, root: str, depth: int) -> Any:

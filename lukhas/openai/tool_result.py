@@ -18,6 +18,8 @@ Item = dict[str, Any]
 
 MESSAGE: Final = "This tool call was not allowed, and was not carried out."
 _OUTPUTS: Final = {"function_call": "function_call_output", "custom_tool_call": "custom_tool_call_output"}
+# What every call and result has one of, a message's role aside.
+_TOOL_MEMBERS: Final = frozenset(("tool_calls", "function_call", "call_id", "output"))
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -63,6 +65,8 @@ def settle_results(
         if dialect == "chat" or not blocked or not (given is None or isinstance(given, str)):
             return body, ()
         given = [] if given is None else [{"role": "user", "content": given}]
+    if not blocked and not any(map(_is_of_tools, cast("list[Any]", given))):
+        return body, ()
     settling = _Settling(cast("list[Any]", given), is_denied, frozenset(blocked), message)
     items = settling.settle(_read_message if dialect == "chat" else _read_item, blocked if dialect != "chat" else ())
     if not settling.settled:
@@ -178,6 +182,13 @@ class _Settling:
         kind = own["type"] if own is not None else "function_call_output"
         self.settled.append(Settled("", call_id, "added" if own is None else "replaced"))
         return {"type": kind, "call_id": call_id, "output": self._message}
+
+
+def _is_of_tools(item: Any) -> bool:
+    if not isinstance(item, dict):
+        return False
+    given = cast("Item", item)
+    return not _TOOL_MEMBERS.isdisjoint(given) or given.get("role") in ("tool", "function")
 
 
 def _handle(call_id: str | None, name: str) -> _Handle:
