@@ -12,7 +12,7 @@ import re
 import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from lukhas.gateway.sensor.observation import Observation, Reading, nearest_person
 from lukhas.modulation.state import Subject
@@ -20,7 +20,9 @@ from lukhas.modulation.state import Subject
 BITS: Final = 1_024
 # Prompts that a subject is compared with.
 REMEMBERED: Final = 16
-# At most 4 kB a subject, so 40 MB.
+# The last words of a prompt that are read.
+MAX_WORDS: Final = 200
+# About 3 kB a subject with all its prompts, so 30 MB.
 MAX_SUBJECTS: Final = 10_000
 # Fewer n-grams say too little ("ok", "yes"), and up to so many they say less than all ("what about the others?").
 MIN_GRAMS: Final = 3
@@ -35,13 +37,9 @@ _GRAM: Final = re.compile(
 
 
 _ONE: Final = ord("1")
-
-
-class Sketch(NamedTuple):
-    """A prompt's n-grams as bits, and how many they probably were."""
-
-    bits: int
-    size: float
+# How many n-grams probably set so many bits. All of them would mean an endless set; one short of it is the most that
+# can be told.
+_SIZES: Final = tuple(-BITS * math.log1p(-min(count, BITS - 1) / BITS) for count in range(BITS + 1))
 
 
 class NoveltySensor:
@@ -56,7 +54,7 @@ class NoveltySensor:
 
     def __init__(self, *, max_subjects: int = MAX_SUBJECTS) -> None:
         self._max_subjects = max(1, max_subjects)
-        self._sketches: OrderedDict[Subject, tuple[Sketch, ...]] = OrderedDict()
+        self._sketches: OrderedDict[Subject, tuple[int, ...]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._sketches)
@@ -71,8 +69,8 @@ class NoveltySensor:
         sketch = make_sketch(observation.words) if known else None
         if not known or sketch is None:
             return None
-        similarity = max(compare(sketch, other) for other in known)
-        weight = min(1.0, sketch.size / FULL_GRAMS)
+        similarity = max([compare(sketch, other) for other in known])
+        weight = min(1.0, _SIZES[sketch.bit_count()] / FULL_GRAMS)
         return Reading(
             (1.0 - similarity) * weight,
             {"similarity": round(similarity, 3), "compared": len(known), "weight": round(weight, 3)},
@@ -90,28 +88,22 @@ class NoveltySensor:
             self._sketches.popitem(last=False)
 
 
-def make_sketch(words: Sequence[str]) -> Sketch | None:
+def make_sketch(words: Sequence[str]) -> int | None:
     """Return the sketch of a text's words in lower case; None where they have too few n-grams."""
-    text = " ".join(set(words))
+    text = " ".join(set(words[-MAX_WORDS:]))
     grams = set((_ASCII_GRAM if text.isascii() else _GRAM).findall(text.encode("utf-8", "replace")))
     if len(grams) < MIN_GRAMS:
         return None
     flags = bytearray(b"0") * BITS
     for code in map(zlib.crc32, grams):
         flags[code % BITS] = _ONE
-    bits = int(flags, 2)
-    return Sketch(bits, estimate_size(bits))
+    return int(flags, 2)
 
 
-def compare(one: Sketch, other: Sketch) -> float:
+def compare(one: int, other: int) -> float:
     """Return the estimated cosine of the sets behind two sketches, a ratio in [0, 1]; 1 for equal sketches."""
-    if one.bits == other.bits:
+    if one == other:
         return 1.0
-    shared = max(0.0, one.size + other.size - estimate_size(one.bits | other.bits))
-    return min(1.0, shared / math.sqrt(one.size * other.size))
-
-
-def estimate_size(bits: int) -> float:
-    """Return how many n-grams probably set these bits."""
-    # All bits set would mean an endless set; one bit short of it is the most that can be told.
-    return -BITS * math.log1p(-min(bits.bit_count(), BITS - 1) / BITS)
+    size, other_size = _SIZES[one.bit_count()], _SIZES[other.bit_count()]
+    shared = size + other_size - _SIZES[(one | other).bit_count()]
+    return min(1.0, shared / math.sqrt(size * other_size)) if shared > 0 else 0.0

@@ -149,6 +149,6 @@ def _is_emphatic(prompt: str, words: int) -> bool:
 
 def _wants_short_answer(observation: Observation) -> bool:
     body = observation.call.body
-    return any(
-        isinstance(limit, int) and 0 < limit <= SHORT_ANSWER_TOKENS for limit in (body.get(name) for name in _LIMITS)
-    )
+    limits = [body.get(name) for name in _LIMITS]
+    # True is an int to Python, and no number of tokens.
+    return any(type(limit) is int and 0 < limit <= SHORT_ANSWER_TOKENS for limit in limits)
