@@ -73,7 +73,7 @@ def test_reference_names_every_key_that_the_readers_ask_for() -> None:
     text = REFERENCE.read_text("utf-8")
     folder = ROOT / "lukhas" / "modulation"
     keys: set[str] = set()
-    for name in ("policy_reader", "parameter_reader", "map_reader"):
+    for name in ("policy_reader", "parameter_reader", "map_reader", "violation_reader"):
         source = (folder / f"{name}.py").read_text("utf-8")
         for node in ast.walk(ast.parse(source)):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
