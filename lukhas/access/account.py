@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from lukhas.access.limit import Holder, Limits
+from lukhas.access.limit import Holder, HolderKind, Limits
+from lukhas.access.usage import DAY_MS
 from lukhas.access.window import SPAN_MS, Window
 
-DAY_S: Final = 86_400
+_WINDOWS_S: Final = {
+    "requests_per_minute": SPAN_MS // 1000,
+    "tokens_per_minute": SPAN_MS // 1000,
+    "requests_per_day": DAY_MS // 1000,
+    "tokens_per_day": DAY_MS // 1000,
+}
 
 
 class Standing(NamedTuple):
@@ -17,22 +23,19 @@ class Standing(NamedTuple):
         name: a field of `Limits`.
         limit, used: `used` holds what calls in flight have reserved, and may be larger than the limit.
         reset_ms: when nothing of it is used any more, if nobody calls meanwhile; 0 for calls at once.
+        kind: whose limit it is, 'key' or 'tenant'.
     """
 
     name: str
     limit: int
     used: int
     reset_ms: int
+    kind: HolderKind
 
     @property
     def remaining(self) -> int:
         """What is left, 0 at least."""
         return max(0, self.limit - self.used)
-
-    @property
-    def window_s(self) -> int:
-        """How long a span the limit holds for; 0 for calls at once."""
-        return 0 if self.name == "concurrent_calls" else DAY_S if self.name.endswith("_day") else SPAN_MS // 1000
 
 
 class DayCount:
@@ -59,18 +62,30 @@ class Account:
         name: the holder's text, as usage is stored under it.
         calls: calls in flight.
         today: set where a daily limit is.
+        policy: the limits in the form of the `RateLimit-Policy` header; calls at once are not in it.
     """
 
-    __slots__ = ("calls", "holder", "limits", "name", "requests", "today", "tokens")
+    __slots__ = ("calls", "holder", "limits", "name", "policy", "requests", "today", "tokens")
 
     def __init__(self, holder: Holder, limits: Limits) -> None:
         self.holder = holder
         self.name = holder.text
-        self.limits = limits
         self.requests = Window()
         self.tokens = Window()
         self.calls = 0
         self.today: DayCount | None = None
+        self.adopt(limits)
+
+    def adopt(self, limits: Limits) -> None:
+        """Take other limits; what was counted stays."""
+        self.limits = limits
+        self.policy = ", ".join(
+            f"{policy_name(self.holder.kind, name)};q={limit};w={window_s}"
+            for name, window_s in _WINDOWS_S.items()
+            if (limit := getattr(limits, name)) is not None
+        )
+        if not limits.has_daily:
+            self.today = None
 
     def expire(self, now_ms: int) -> None:
         """Let go of what is older than a minute, on the monotonic clock."""
@@ -80,24 +95,32 @@ class Account:
     def standings(self, now_ms: int, until_tomorrow_ms: int) -> list[Standing]:
         """Return how far each limit that is set is used."""
         self.expire(now_ms)
-        limits, today = self.limits, self.today
+        limits, today, kind = self.limits, self.today, self.holder.kind
         found: list[Standing] = []
-        if limits.requests_per_minute is not None:
-            window = self.requests
+        limit = limits.requests_per_minute
+        if limit is not None:
             found.append(
-                Standing("requests_per_minute", limits.requests_per_minute, window.used, window.reset_ms(now_ms))
+                Standing("requests_per_minute", limit, self.requests.used, self.requests.reset_ms(now_ms), kind)
             )
-        if limits.tokens_per_minute is not None:
-            window = self.tokens
-            found.append(Standing("tokens_per_minute", limits.tokens_per_minute, window.used, window.reset_ms(now_ms)))
-        if limits.concurrent_calls is not None:
-            found.append(Standing("concurrent_calls", limits.concurrent_calls, self.calls, 0))
-        if today is not None and limits.requests_per_day is not None:
-            used = today.requests
-            found.append(
-                Standing("requests_per_day", limits.requests_per_day, used, until_tomorrow_ms if used > 0 else 0)
-            )
-        if today is not None and limits.tokens_per_day is not None:
-            used = today.tokens
-            found.append(Standing("tokens_per_day", limits.tokens_per_day, used, until_tomorrow_ms if used > 0 else 0))
+        limit = limits.tokens_per_minute
+        if limit is not None:
+            found.append(Standing("tokens_per_minute", limit, self.tokens.used, self.tokens.reset_ms(now_ms), kind))
+        limit = limits.concurrent_calls
+        if limit is not None:
+            found.append(Standing("concurrent_calls", limit, self.calls, 0, kind))
+        if today is None:
+            return found
+        limit = limits.requests_per_day
+        if limit is not None:
+            reset_ms = until_tomorrow_ms if today.requests > 0 else 0
+            found.append(Standing("requests_per_day", limit, today.requests, reset_ms, kind))
+        limit = limits.tokens_per_day
+        if limit is not None:
+            reset_ms = until_tomorrow_ms if today.tokens > 0 else 0
+            found.append(Standing("tokens_per_day", limit, today.tokens, reset_ms, kind))
         return found
+
+
+def policy_name(kind: HolderKind, limit: str) -> str:
+    """Return a limit's name in the `RateLimit` headers: `"key-tokens-per-day"`, quotes included."""
+    return f'"{kind}-{limit.replace("_", "-")}"'

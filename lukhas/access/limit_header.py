@@ -6,10 +6,21 @@ Sources: OpenAI's API reference, "Rate limits in headers"; draft-ietf-httpapi-ra
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-from lukhas.access.account import Account, Standing
+from lukhas.access.account import Account, Standing, policy_name
 
 Headers = list[tuple[bytes, bytes]]
+_UNITS: Final = {
+    "requests_per_minute": "requests",
+    "requests_per_day": "requests",
+    "tokens_per_minute": "tokens",
+    "tokens_per_day": "tokens",
+}
+_NAMES: Final = {
+    unit: tuple(f"x-ratelimit-{what}-{unit}".encode() for what in ("limit", "remaining", "reset"))
+    for unit in ("requests", "tokens")
+}
 
 
 def format_duration(ms: int) -> str:
@@ -34,31 +45,25 @@ def limit_headers(accounts: Sequence[Account], now_ms: int, until_tomorrow_ms: i
         now_ms: the monotonic clock's reading.
         until_tomorrow_ms: until the next day's budget.
     """
-    found = [
-        (account.holder.kind, standing)
-        for account in accounts
-        for standing in account.standings(now_ms, until_tomorrow_ms)
-        if standing.window_s
-    ]
+    tightest: dict[str, Standing] = {}
+    for account in accounts:
+        for one in account.standings(now_ms, until_tomorrow_ms):
+            unit = _UNITS.get(one.name)
+            if unit is not None:
+                known = tightest.get(unit)
+                if known is None or (one.remaining, -one.reset_ms) < (known.remaining, -known.reset_ms):
+                    tightest[unit] = one
     headers: Headers = []
-    tightest: list[tuple[str, Standing]] = []
-    for unit in ("requests", "tokens"):
-        of_unit = [(kind, one) for kind, one in found if one.name.startswith(unit)]
-        if of_unit:
-            kind, one = min(of_unit, key=lambda pair: (pair[1].remaining, -pair[1].reset_ms))
-            tightest.append((kind, one))
-            for name, value in (
-                ("limit", str(one.limit)),
-                ("remaining", str(one.remaining)),
-                ("reset", format_duration(one.reset_ms)),
-            ):
-                headers.append((f"x-ratelimit-{name}-{unit}".encode(), value.encode()))
-    if found:
-        policy = ", ".join(f"{_name(kind, one)};q={one.limit};w={one.window_s}" for kind, one in found)
-        left = ", ".join(f"{_name(kind, one)};r={one.remaining};t={-(-one.reset_ms // 1000)}" for kind, one in tightest)
-        headers += [(b"ratelimit-policy", policy.encode()), (b"ratelimit", left.encode())]
+    left: list[str] = []
+    for unit, one in tightest.items():
+        remaining = one.remaining
+        limit_name, remaining_name, reset_name = _NAMES[unit]
+        headers.append((limit_name, b"%d" % one.limit))
+        headers.append((remaining_name, b"%d" % remaining))
+        headers.append((reset_name, format_duration(one.reset_ms).encode()))
+        left.append(f"{policy_name(one.kind, one.name)};r={remaining};t={-(-one.reset_ms // 1000)}")
+    if headers:
+        policy = ", ".join([account.policy for account in accounts if account.policy])
+        headers.append((b"ratelimit-policy", policy.encode()))
+        headers.append((b"ratelimit", ", ".join(left).encode()))
     return headers
-
-
-def _name(kind: str, standing: Standing) -> str:
-    return f'"{kind}-{standing.name.replace("_", "-")}"'

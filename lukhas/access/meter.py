@@ -288,9 +288,8 @@ class Meter:
         for name, limits in (self._rules.keys if kind == "key" else self._rules.tenants).items():
             if limits != NO_LIMITS:
                 account = after[name] = before.get(name) or Account(Holder(kind, name), limits)
-                account.limits = limits
-                if not limits.has_daily:
-                    account.today = None
+                if account.limits is not limits:
+                    account.adopt(limits)
         return after
 
     def _open_day(self, accounts: tuple[Account, ...]) -> None:

@@ -344,6 +344,15 @@ def test_tokens_per_minute_unnamed_output_takes_what_is_left() -> None:
     bench.reserve(10, None)
 
 
+def test_wait_of_a_full_minute_ignores_calls_in_flight_that_left_it() -> None:
+    """A stream older than a minute holds nothing of this one, so its end is nothing to wait for."""
+    bench = Bench({"tokens_per_minute": 50})
+    bench.reserve(10, 40)
+    bench.clock.advance(60_000)
+    bench.reserve(10, 40).settle(50)
+    assert bench.refuse(10, 40).retry_after_s == 60
+
+
 def test_tokens_per_minute_named_output_must_fit() -> None:
     """Who asks for more than a minute has is told that no wait helps."""
     bench = Bench({"tokens_per_minute": 50})

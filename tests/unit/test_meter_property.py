@@ -87,11 +87,11 @@ class MeterMachine(RuleBasedStateMachine):
             return
         cap = made.output_cap
         assert cap is None or (cap >= choices and cap % choices == 0 and (wants is None or cap < wants))
-        output = cap if cap is not None else wants
-        if output is None:
-            # Nobody caps it: it may use what is reserved of the minute, else what the setting says.
+        output = cap if cap is not None else 50 * choices if wants is None else wants
+        if wants is None:
+            # The minute caps nobody, and holds no more than it has left for who names no number.
             grown = [after - had for had, after in zip(minute, self.minute(key), strict=True)]
-            output = min(grown) - prompt if grown else 50 * choices
+            output = min([output, *(one - prompt for one in grown)])
         day = self.clock.now_ms() // DAY_MS
         self.flying.append(Flight(key, made, self.clock.monotonic_ms(), day, prompt + output))
 
