@@ -19,7 +19,7 @@ from lukhas.access.ring import ApiKey
 from lukhas.audit.redaction import redact, redact_text
 from lukhas.audit.store import Appended, AuditRecord, AuditStore
 from lukhas.clock import Clock
-from lukhas.errors import InvalidRequest, NotFound
+from lukhas.errors import InvalidRequest, LukhasError, NotFound
 from lukhas.gateway.tightening import SOURCE, Raised
 from lukhas.gateway.violation import Violation
 from lukhas.ids import check_id
@@ -153,19 +153,40 @@ class IncidentStore:
         ]
 
     def append(
-        self, record: AuditRecord, rows: Sequence[IncidentRow], *, owed: bool = False
+        self,
+        record: AuditRecord,
+        rows: Sequence[IncidentRow],
+        *,
+        owed: bool = False,
+        after: asyncio.Future[Appended] | None = None,
     ) -> asyncio.Future[Appended]:
         """Start writing a record and the incidents that it tells of, in one transaction, from an event loop.
 
         Args:
             owed: taken even where the queue is full.
+            after: a write that this one must follow, however it ends: give an outcome its decision's. Within one
+                transaction the writer keeps the order of one sink's payloads, and this sink is not the audit log's own.
 
         Raises:
             Overloaded: too many rows wait.
             StorageUnavailable: the writer is not running; the future raises it when the storage fails.
         """
-        marked = [self._mark(row) for row in rows]
-        return self._writer.submit(self._sink, _Append(self._audit.encode(record), marked), owed=owed)
+        payload = _Append(self._audit.encode(record), [self._mark(row) for row in rows])
+        if after is None or after.done():
+            return self._writer.submit(self._sink, payload, owed=owed)
+        answer: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
+
+        def follow(_: asyncio.Future[Appended]) -> None:
+            try:
+                written = self._writer.submit(self._sink, payload, owed=owed)
+            except LukhasError as failure:
+                if not answer.done():
+                    answer.set_exception(failure)
+                return
+            written.add_done_callback(lambda done: _pass_on(done, answer))
+
+        after.add_done_callback(follow)
+        return answer
 
     def release(self, record: AuditRecord, targets: Sequence[Target], at_ms: int) -> asyncio.Future[Appended]:
         """Start writing a release and its record in one transaction; once durable, call `SignalState.release`.
@@ -359,6 +380,16 @@ class IncidentStore:
                         .where(_COLUMN.incident_id == incident_id)
                         .values(raised=_encode(raised), released_ms=_whole_release(raised))
                     )
+
+
+def _pass_on(done: asyncio.Future[Appended], answer: asyncio.Future[Appended]) -> None:
+    failure = None if done.cancelled() else done.exception()
+    if answer.done() or done.cancelled():
+        return
+    if failure is not None:
+        answer.set_exception(failure)
+    else:
+        answer.set_result(done.result())
 
 
 def check_reason(text: str) -> str:

@@ -143,6 +143,49 @@ async def test_incident_that_cannot_be_written_leaves_no_record(process: Process
     assert process.store.read(good_id).incident_id == good_id
 
 
+async def test_outcome_follows_its_decision_in_the_log(process: Process) -> None:
+    """However records with and without incidents share transactions, no outcome stands before its decision."""
+    process.audit.close_lost()
+    written: list[tuple[Any, Any]] = []
+    for number in range(30):
+        audit_id = make_id("aud")
+        decision = msgspec.structs.replace(process.record(kind="decision"), audit_id=audit_id)
+        outcome = msgspec.structs.replace(process.record(), audit_id=audit_id)
+        process.audit.append(process.record(kind="note"))
+        _, _, rows = process.violate()
+        if number % 2:
+            made = process.store.append(decision, rows)
+            written.append((made, process.store.append(outcome, [], owed=True, after=made)))
+        else:
+            made = process.audit.append(decision)
+            written.append((made, process.store.append(outcome, rows, owed=True, after=made)))
+    for made, ended in written:
+        assert (await made).index < (await ended).index
+    assert process.audit.close_overdue(2**53) == 0
+
+
+async def test_outcome_whose_decision_failed_still_stores_its_incident(process: Process) -> None:
+    """What was raised is not forgotten because another record could not be written."""
+    failed: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    incident_id, record, rows = process.violate()
+    ended = process.store.append(record, rows, owed=True, after=failed)
+    failed.set_exception(StorageUnavailable("The record was not durable in time."))
+    await ended
+    assert process.store.read(incident_id).incident_id == incident_id
+    assert isinstance(failed.exception(), StorageUnavailable)
+
+
+async def test_outcome_whose_decision_outlives_the_writer_fails(process: Process) -> None:
+    """Nobody waits for a write that will never be tried."""
+    made: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    _, record, rows = process.violate()
+    ended = process.store.append(record, rows, owed=True, after=made)
+    process.writer.close(5)
+    made.set_result(None)
+    with pytest.raises(StorageUnavailable):
+        await ended
+
+
 async def test_incident_append_is_refused_when_the_writer_has_stopped(process: Process) -> None:
     """The caller learns at once that nothing was written."""
     _, record, rows = process.violate()
