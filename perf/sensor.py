@@ -28,6 +28,7 @@ from lukhas.openai.wire import Extension
 from lukhas.testing import FrozenClock
 
 LENGTHS = (100, 1_000, 10_000)
+TARGETS = {"all, 1000 characters, us": 150.0, "all, 10000 characters, us": 250.0}
 SUBJECTS = 500
 
 
@@ -67,39 +68,49 @@ def measure_memory(chance: random.Random) -> float:
     return size_bytes / SUBJECTS
 
 
+def measure_readings(chance: random.Random, length: int, rounds: int) -> dict[str, float]:
+    """Return each sensor's figure for prompts of one length, by its label."""
+    prompt = make_prompt(chance, length)
+    before = [observe(make_prompt(chance, length)) for _ in range(REMEMBERED)]
+    figures: dict[str, float] = {}
+    for names in (*((name,) for name in BUILT_IN), tuple(BUILT_IN)):
+        array = load_sensors(names, lambda name, default: default)
+        for call in before:
+            array.learn(call)
+        label = names[0] if len(names) == 1 else "all"
+        figures[f"{label}, {length} characters, us"] = time_call(lambda a=array: a.read(observe(prompt)), rounds)
+    figures[f"no sensor, {length} characters, us"] = time_call(lambda: observe(prompt), rounds)
+    figures[f"str.split, {length} characters, us"] = time_call(prompt.split, rounds)
+    return figures
+
+
 def measure(rounds: int) -> dict[str, float]:
     """Return every figure by its label."""
     chance = random.Random(1)
     figures: dict[str, float] = {}
     for length in LENGTHS:
-        prompt = make_prompt(chance, length)
-        before = [observe(make_prompt(chance, length)) for _ in range(REMEMBERED)]
-        for names in (*((name,) for name in BUILT_IN), tuple(BUILT_IN)):
-            array = load_sensors(names, lambda name, default: default)
-            for call in before:
-                array.learn(call)
-            label = names[0] if len(names) == 1 else "all"
-            figures[f"{label}, {length} characters, us"] = time_call(lambda a=array: a.read(observe(prompt)), rounds)
-        figures[f"no sensor, {length} characters, us"] = time_call(lambda: observe(prompt), rounds)
-        figures[f"str.split, {length} characters, us"] = time_call(prompt.split, rounds)
+        figures |= measure_readings(chance, length, rounds)
     figures["novelty, one subject, bytes"] = measure_memory(chance)
     return figures
 
 
-def main(argv: Sequence[str]) -> int:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--json", action="store_true")
-    given = parser.parse_args(argv)
-    figures = measure(given.rounds)
-    if given.json:
-        print(json.dumps({"lukhas": __version__, "python": platform.python_version(), "figures": figures}))
-        return 0
-    for label, value in figures.items():
-        print(f"{label:<40} {value:10.1f}")
-    return 0
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print the figures beside their targets; 1 where one is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=15, help="rounds per figure (default 15)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options = parser.parse_args(arguments)
+    figures = measure(options.rounds)
+    missed = [label for label, target in TARGETS.items() if figures[label] > target]
+    if options.json:
+        print(json.dumps({"figures": figures, "targets": TARGETS, "missed": missed}))
+        return 1 if missed else 0
+    print(f"lukhas {__version__}, Python {platform.python_version()}, {platform.machine()}")
+    for label, figure in figures.items():
+        target = f"  under {TARGETS[label]:g}" if label in TARGETS else ""
+        print(f"{label:<40}{figure:>9.1f}{target}{'  MISSED' * (label in missed)}")
+    return 1 if missed else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

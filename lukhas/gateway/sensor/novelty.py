@@ -28,14 +28,11 @@ MAX_SUBJECTS: Final = 10_000
 MIN_GRAMS: Final = 3
 FULL_GRAMS: Final = 12
 
-# In words, four characters from their start, then the next four: a word's ending does not hide its stem. A character of
-# two or three bytes counts as one; those of Chinese and Japanese, which stand for words, count each for themselves.
-_ASCII_GRAM: Final = re.compile(rb"[a-z0-9_]{1,4}")
-_GRAM: Final = re.compile(
-    rb"[\xe3-\xe9][\x80-\xbf]{2}|(?:[a-z0-9_]|[\xc3-\xdf][\x80-\xbf]|[\xe0\xe1\xea-\xed][\x80-\xbf]{2}){1,4}"
-)
-
-
+GRAM_CHARS: Final = 4
+# A word's n-grams begin at its start, so that its ending does not hide its stem, and reach so far.
+_STARTS: Final = (4, 8)
+# Kana and Han, which part no words: each character is an n-gram.
+_UNSPACED: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 _ONE: Final = ord("1")
 # How many n-grams probably set so many bits. All of them would mean an endless set; one short of it is the most that
 # can be told.
@@ -90,14 +87,27 @@ class NoveltySensor:
 
 def make_sketch(words: Sequence[str]) -> int | None:
     """Return the sketch of a text's words in lower case; None where they have too few n-grams."""
-    text = " ".join(set(words[-MAX_WORDS:]))
-    grams = set((_ASCII_GRAM if text.isascii() else _GRAM).findall(text.encode("utf-8", "replace")))
+    grams = list_grams(words[-MAX_WORDS:])
     if len(grams) < MIN_GRAMS:
         return None
     flags = bytearray(b"0") * BITS
-    for code in map(zlib.crc32, grams):
+    for code in map(zlib.crc32, "\n".join(grams).encode("utf-8", "replace").split(b"\n")):
         flags[code % BITS] = _ONE
     return int(flags, 2)
+
+
+def list_grams(words: Sequence[str]) -> set[str]:
+    """Return the distinct n-grams of words: up to three pieces of GRAM_CHARS characters from each word's start."""
+    distinct = set(words)
+    grams: set[str] = set()
+    if not all(map(str.isascii, distinct)):
+        unspaced = {word for word in distinct if _UNSPACED.search(word)}
+        grams.update(*map(_UNSPACED.findall, unspaced))
+        distinct -= unspaced
+    grams |= {word[:GRAM_CHARS] for word in distinct}
+    for start in _STARTS:
+        grams |= {word[start : start + GRAM_CHARS] for word in distinct if len(word) > start}
+    return grams
 
 
 def compare(one: int, other: int) -> float:

@@ -16,7 +16,7 @@ HALF_CALLS: Final = 20.0
 # Past calls count at most so much, so that no length of good conduct makes a violation small.
 MAX_CALLS: Final = 400.0
 # One violation weighs as many calls, and leaves a quarter of the calls before it.
-VIOLATION_CALLS: Final = 100.0
+VIOLATION_CALLS: Final = 200.0
 KEPT_SHARE: Final = 0.25
 # A violation loses half its weight in this time.
 HALF_LIFE_MS: Final = 86_400_000
@@ -62,7 +62,7 @@ class TrustSensor:
         known = self._conduct.get(subject, Conduct()) if subject is not None else Conduct()
         known = _age(known, observation.now_ms)
         # What others have recorded, another replica or before a restart, counts where it is more than is known here.
-        known = _violate(known, max(0.0, observation.violations - known.violations))
+        known = msgspec.structs.replace(known, violations=max(known.violations, float(observation.violations)))
         feedback = observation.feedback or 0.0
         if known.calls + FEEDBACK_CALLS * abs(feedback) < MIN_CALLS and known.violations == 0:
             return None
@@ -78,7 +78,7 @@ class TrustSensor:
             return
         known = _age(self._conduct.get(subject, Conduct()), observation.now_ms)
         if observation.is_violation:
-            known = _violate(known, 1.0)
+            known = Conduct(known.calls * KEPT_SHARE, known.violations + 1, known.at_ms)
         else:
             known = msgspec.structs.replace(known, calls=min(MAX_CALLS, known.calls + 1))
         self._conduct[subject] = known
@@ -111,11 +111,3 @@ def _age(conduct: Conduct, now_ms: int) -> Conduct:
     if not conduct.violations:
         return msgspec.structs.replace(conduct, at_ms=now_ms)
     return Conduct(conduct.calls, conduct.violations * 2.0 ** (-age_ms / HALF_LIFE_MS), max(now_ms, conduct.at_ms))
-
-
-def _violate(conduct: Conduct, violations: float) -> Conduct:
-    if not violations:
-        return conduct
-    return msgspec.structs.replace(
-        conduct, calls=conduct.calls * KEPT_SHARE**violations, violations=conduct.violations + violations
-    )
