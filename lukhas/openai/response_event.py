@@ -55,17 +55,31 @@ def read_event(raw: bytes) -> tuple[Item | None, bool]:
 
 
 class EventWriter:
-    """Writes a stream's events with numbers that rise by one.
+    """Writes a stream's events with numbers that rise by one, and keeps them until they are drained.
 
     As long as nothing was changed these are upstream's own numbers, and its bytes go on as they came.
     """
 
-    __slots__ = ("_has_names", "_number", "_seen")
+    __slots__ = ("_has_names", "_number", "_out", "_seen")
 
     def __init__(self) -> None:
         self._number: int | None = None
         self._has_names = False
         self._seen = False
+        self._out: list[bytes] = []
+
+    def emit(self, event: Item) -> None:
+        """Add an event that was made or changed here."""
+        self._out.append(self.write(event))
+
+    def relay(self, raw: bytes, old: Item, new: Item, is_plain: bool) -> None:
+        """Add an event of upstream's: as it came where the new one is the old one."""
+        self._out.append(self.pass_on(raw, old, is_plain=is_plain) if new is old else self.write(new))
+
+    def drain(self) -> list[bytes]:
+        """Return what was added since the last time."""
+        out, self._out = self._out, []
+        return out
 
     def note(self, raw: bytes) -> None:
         """See from the stream's first event whether its events have names."""

@@ -23,6 +23,10 @@ from lukhas.openai.response_item import (
     type_of,
 )
 
+# What every event of a stream may hold beside what it is about.
+EVENT_FIELDS: Final = frozenset(
+    ("type", "sequence_number", "item_id", "output_index", "content_index", "summary_index", "obfuscation")
+)
 _DEEPEST: Final = 128
 _LOGPROB_FIELDS: Final = frozenset(("token", "bytes", "logprob", "top_logprobs"))
 _REMEMBERED_CHARS: Final = 1_000_000
@@ -139,6 +143,18 @@ class AnswerPass:
         if kind is not None and value.startswith(("https://", "http://")):
             return None
         return kind
+
+    def rest(self, event: Item, *known: str) -> Item:
+        """Return a stream's event with all its fields guarded but the usual ones and those that are known already."""
+        new = event
+        for name, value in event.items():
+            if isinstance(value, (str, dict, list)) and name not in EVENT_FIELDS and name not in known:
+                guarded: Any = self.tree(value, name)
+                if self.take_hit():
+                    guarded = None
+                if guarded is not value:
+                    new = {**new, name: guarded}
+        return new
 
     def item(self, value: Any) -> list[Any]:
         """Return what stands in the place of one output item: itself, itself and a refusal, or a refusal alone."""

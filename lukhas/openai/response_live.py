@@ -42,6 +42,43 @@ class LiveItem:
                 opened = {**opened, name: new}
         self.opened = opened
 
+    def finish_run(self, place: Place) -> Item | None:
+        """End a run, and return the event that releases the rest of it; None where nothing is left."""
+        run = self.runs[place]
+        out, entries = run.finish()
+        if not out and not entries:
+            return None
+        event: Item = {
+            "type": run.form.delta,
+            "item_id": self.added.get("id"),
+            "output_index": self.index,
+            run.form.index: place[1],
+            "delta": out,
+        }
+        return {**event, "logprobs": entries} if run.form.kind == "text" else event
+
+    def open_part(self, place: Place, part: Item, one: AnswerPass) -> Item:
+        """Return a part as it begins; text that stands in it already is the first piece of its run."""
+        run = self.runs.get(place)
+        text: Any = None if run is None else part.get(run.form.field)
+        if run is None or not isinstance(text, str):
+            return cast("Item", one.tree(part))
+        released = run.feed(text) if text else text
+        opened = cast("Item", one.part({**part, "logprobs": []} if part.get("logprobs") else part, released))
+        self.parts[place] = opened
+        return opened
+
+    def close_logprobs(self, event: Item, run: Run, one: AnswerPass, *, is_whole: bool) -> Item:
+        """Return a `.done` event with its logprobs, or none where anything in the run was changed."""
+        given: Any = event.get("logprobs")
+        if not given:
+            return event
+        kept: Any = one.logprobs(cast("list[Any]", given)) if is_whole and isinstance(given, list) else []
+        one.take_hit()
+        if run.logprobs is not None and run.logprobs.is_dropped:
+            kept = []
+        return event if kept is given else {**event, "logprobs": kept}
+
     def close_part(self, place: Place, part: Any, one: AnswerPass) -> Any:
         """Return a part as upstream finished it, with what was released of its text."""
         fields: Item = cast("Item", part) if isinstance(part, dict) else {}

@@ -13,21 +13,19 @@ from lukhas.errors import UpstreamBroken
 from lukhas.openai.call import AnswerGuard, ObjectRef, Summary
 from lukhas.openai.response_answer import close_response, summarise_response
 from lukhas.openai.response_event import KEEP_ALIVE, EventWriter, read_event
-from lukhas.openai.response_guard import AnswerPass
+from lukhas.openai.response_guard import EVENT_FIELDS, AnswerPass
 from lukhas.openai.response_held import HeldItem, is_live
-from lukhas.openai.response_item import Item, read_item_ids, read_object_ids, refusal_item, type_of
-from lukhas.openai.response_live import LiveItem, refuse_item
+from lukhas.openai.response_item import Item, read_item_ids, refusal_item, type_of
+from lukhas.openai.response_live import LiveItem, Place, refuse_item
 from lukhas.openai.response_loose import LooseStrings
+from lukhas.openai.response_output import StreamedOutput, is_same
 from lukhas.openai.response_run import DELTAS, DONES, PARTS, Run, RunForm, index_of
 from lukhas.openai.sse import event_data, is_done
 
 _LIFECYCLE: Final = frozenset(("response.created", "response.in_progress", "response.queued"))
 _ENDINGS: Final = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
-_DELTA_FIELDS: Final = frozenset(
-    {"type", "sequence_number", "item_id", "output_index", "content_index", "summary_index", "delta", "obfuscation"}
-    | {"logprobs"}
-)
-_JUDGED_FIELDS: Final = ("item", "arguments", "input", "code", "command")
+_DELTA_FIELDS: Final = EVENT_FIELDS | {"delta", "logprobs"}
+_JUDGED_FIELDS: Final = ("item", "delta", "arguments", "input", "code", "command")
 _PART_EVENTS: Final = {
     "response.content_part.added": ("content", "content_index"),
     "response.content_part.done": ("content", "content_index"),
@@ -37,32 +35,20 @@ _PART_EVENTS: Final = {
 
 
 class ResponseRewriter:
-    """Guards one streamed answer; see `lukhas.openai.call.StreamRewriter`.
-
-    Attributes:
-        response_id, conversation_id: of the answer; None until upstream has said them.
-        objects: what upstream has made for this answer, as far as it has told.
-    """
+    """Guards one streamed answer; see `lukhas.openai.call.StreamRewriter`."""
 
     def __init__(self, guard: AnswerGuard, summary: Summary) -> None:
         self.is_over = False
         self.is_blocked = False
         self.has_error = False
-        self.response_id: str | None = None
-        self.conversation_id: str | None = None
-        self.objects: list[ObjectRef] = []
         self._guard = guard
         self._summary = summary
         self._pass = AnswerPass(guard)
         self._writer = EventWriter()
         self._loose = LooseStrings(guard, self._pass)
         self._runs: dict[tuple[str, Any, Any], Run] = {}
-        self._items: dict[int, LiveItem | HeldItem] = {}
-        self._finished: list[tuple[int, str, list[Any]]] = []
-        self._last_index = 0
-        self._snapshot: Item | None = None
+        self._output = StreamedOutput()
         self._last = b""
-        self._out: list[bytes] = []
         takers: dict[str, Callable[[bytes, Item, bool], None]] = {
             "response.output_item.added": self._take_added,
             "response.output_item.done": self._take_item_done,
@@ -80,6 +66,21 @@ class ResponseRewriter:
     def blocked_calls(self) -> list[str]:
         """Ids of the tool calls that did not pass; upstream's stored answer still holds them."""
         return self._pass.blocked_calls
+
+    @property
+    def objects(self) -> Sequence[ObjectRef]:
+        """What upstream has made for this answer, as far as it has told."""
+        return self._output.objects
+
+    @property
+    def response_id(self) -> str | None:
+        """The answer's id; None until upstream has said it."""
+        return self._output.response_id
+
+    @property
+    def conversation_id(self) -> str | None:
+        """The conversation that the answer belongs to; None where upstream has named none."""
+        return self._output.conversation_id
 
     def take(self, raw: bytes) -> Sequence[bytes]:
         """Take one whole event and return the events to release now.
@@ -109,50 +110,37 @@ class ResponseRewriter:
                 self._take_first_delta(form, event)
         else:
             self._takers.get(event["type"], self._take_other)(raw, event, is_plain)
-        return self._drain()
+        return self._writer.drain()
 
     def flush(self) -> Sequence[bytes]:
         """Return the held rest of every open run; what is blocked by it ends as it would have before."""
         if not self.is_over:
             self._finish_all()
-        return self._drain()
+        return self._writer.drain()
 
     def stop(self, refusal: str) -> Sequence[bytes]:
         """End the answer here, as a moderator wants it that judged text after this guard.
 
         Nobody knows here which of the last events the caller has got, so the last one holds the refusal alone.
         """
-        self._out.clear()
-        self._items.clear()
-        index = 1 + max([self._last_index, *(one[0] for one in self._finished)], default=-1)
+        self._writer.drain()
         item = refusal_item({}, refusal, status="incomplete")
-        self._finished = [(index, "", [item])]
-        for event in refuse_item(index, item):
-            self._emit(event)
+        for event in refuse_item(self._output.next_place(), item):
+            self._writer.emit(event)
+        self._output.replace([item])
         self._cut()
-        return self._drain()
+        return self._writer.drain()
 
     def end(self) -> bytes:
         """Return the last event; empty where upstream's stream broke off before it."""
         return self._last
-
-    def _drain(self) -> list[bytes]:
-        out, self._out = self._out, []
-        return out
-
-    def _emit(self, event: Item) -> None:
-        self._out.append(self._writer.write(event))
-
-    def _relay(self, raw: bytes, old: Item, new: Item, is_plain: bool) -> None:
-        same = new is old
-        self._out.append(self._writer.pass_on(raw, old, is_plain=is_plain) if same else self._writer.write(new))
 
     def _take_done(self) -> Sequence[bytes]:
         self._finish_all()
         if not self.is_over:
             self.is_over = True
             self._last = b"data: [DONE]\n\n"
-        return self._drain()
+        return self._writer.drain()
 
     # Items
 
@@ -161,8 +149,7 @@ class ResponseRewriter:
         if not isinstance(response, dict):
             raise UpstreamBroken(f"The upstream sent {event['type']} without a response.")
         answer = cast("Item", response)
-        self._note_ids(answer)
-        self._note_objects(read_object_ids(answer))
+        self._output.note_response(answer)
         if answer.get("tools") is not None:
             self._pass.tools = answer["tools"]
         fields = self._pass.envelope(answer)
@@ -177,51 +164,14 @@ class ResponseRewriter:
                 fields = {**fields, "output": items}
         if fields.get("output_text"):
             fields = {**fields, "output_text": ""}
-        self._snapshot = fields
+        self._output.snapshot = fields
         new = event if fields is answer else {**event, "response": fields}
-        self._relay(raw, event, self._guard_rest(new, "response"), is_plain)
+        self._writer.relay(raw, event, self._pass.rest(new, "response"), is_plain)
         summarise_response(answer, self._summary)
         self._summary.finish_reasons.pop(0, None)
         if self._pass.is_ended:
-            self._finished = [(index, "", [item]) for index, item in enumerate(cast("list[Any]", fields["output"]))]
+            self._output.replace(cast("list[Any]", fields["output"]))
             self._cut()
-
-    def _note_ids(self, answer: Item) -> None:
-        given: Any = answer.get("id")
-        if isinstance(given, str):
-            self.response_id = given
-        conversation: Any = answer.get("conversation")
-        if isinstance(conversation, dict):
-            conversation = cast("Item", conversation).get("id")
-        if isinstance(conversation, str):
-            self.conversation_id = conversation
-
-    def _note_objects(self, refs: Sequence[ObjectRef]) -> None:
-        known = {(one.kind, one.id) for one in self.objects}
-        self.objects += [ref for ref in refs if (ref.kind, ref.id) not in known]
-
-    def _guard_rest(self, event: Item, *known: str) -> Item:
-        """Return an event with the fields guarded that this dialect does not know."""
-        new = event
-        for name, value in event.items():
-            if isinstance(value, (str, dict, list)) and name not in _DELTA_FIELDS and name not in known:
-                guarded = self._pass.tree(value, name)
-                if self._pass.take_hit():
-                    guarded = None
-                if guarded is not value:
-                    new = {**new, name: guarded}
-        return new
-
-    def _index(self, event: Item) -> int:
-        """Return which item an event belongs to: by its index, else by its id, else the one that came last."""
-        index: Any = event.get("output_index")
-        if isinstance(index, int):
-            return index
-        given: Any = event.get("item_id")
-        for number, item in self._items.items():
-            if given is not None and item.added.get("id") == given:
-                return number
-        return self._last_index
 
     def _take_added(self, raw: bytes, event: Item, is_plain: bool) -> None:
         item: Any = event.get("item")
@@ -230,45 +180,35 @@ class ResponseRewriter:
             return
         index: Any = event.get("output_index")
         if not isinstance(index, int):
-            index = max([self._last_index, *(number for number, _, _ in self._finished)], default=-1)
-            index += 1 if self._items or self._finished else 0
-        self._last_index = index
+            index = self._output.next_place()
         if not is_live(item):
-            self._items[index] = HeldItem(index, event, raw)
+            self._output.begin(index, HeldItem(index, event, raw))
             return
+        known = self._output.open.get(index)
+        if isinstance(known, LiveItem):
+            self._finish_item(known)
+            if self.is_over:
+                return
         for key in [key for key in self._runs if key[1] == index]:
             # A server that gives all its items the same index.
             del self._runs[key]
         live = LiveItem(index, cast("Item", item), self._pass)
-        self._items[index] = live
+        self._output.begin(index, live)
         is_hit = self._pass.take_hit()
         new = event if live.opened is item else {**event, "item": live.opened}
-        self._relay(raw, event, self._guard_rest(new, "item"), is_plain)
+        self._writer.relay(raw, event, self._pass.rest(new, "item"), is_plain)
         if is_hit:
             self._block(live, None)
-
-    def _live(self, event: Item) -> LiveItem | None:
-        index = self._index(event)
-        item = self._items.get(index)
-        if item is None:
-            # Deltas of an item that upstream never announced.
-            given: Any = event.get("item_id")
-            kind = "reasoning" if "reasoning" in event["type"] else "message"
-            added: Item = {"id": given if isinstance(given, str) else f"item_{index}", "type": kind}
-            item = self._items[index] = LiveItem(index, added, self._pass)
-            self._last_index = index
-        return item if isinstance(item, LiveItem) else None
 
     def _take_item_done(self, raw: bytes, event: Item, is_plain: bool) -> None:
         item: Any = event.get("item")
         if not isinstance(item, dict):
             self._take_other(raw, event, is_plain)
             return
-        index = self._index(event)
-        self._note_objects(read_item_ids(item, index))
-        known = self._items.pop(index, None)
+        index = self._output.place_of(event)
+        self._output.note_objects(read_item_ids(item, index))
+        known = self._output.open.get(index)
         if isinstance(known, LiveItem) and is_live(item):
-            self._items[index] = known
             self._finish_item(known)
             if self.is_over:
                 return
@@ -276,14 +216,12 @@ class ResponseRewriter:
             if known.hit is not None:
                 self._block(known, known.hit)
                 return
-            del self._items[index]
-            self._finished.append((index, _identity(cast("Item", item)), [new]))
+            self._output.finish(index, cast("Item", item), [new])
             changed = event if new is item else {**event, "item": new}
-            self._relay(raw, event, self._guard_rest(changed, "item"), is_plain)
+            self._writer.relay(raw, event, self._pass.rest(changed, "item"), is_plain)
             return
-        self._release_whole(
-            index, cast("Item", item), known if isinstance(known, HeldItem) else None, (raw, event, is_plain)
-        )
+        held = known if isinstance(known, HeldItem) else None
+        self._release_whole(index, cast("Item", item), held, (raw, event, is_plain))
 
     def _release_whole(
         self, index: int, item: Item, held: HeldItem | None, done: tuple[bytes, Item, bool] | None
@@ -291,15 +229,15 @@ class ResponseRewriter:
         """Judge an item that is whole now, and release it with all its events, or the refusal in its place."""
         guarded = self._pass.item(item)
         new = cast("Item", guarded[0])
-        self._finished.append((index, _identity(item), guarded))
+        self._output.finish(index, item, guarded)
         if type_of(new) != type_of(item):
             for refusal in refuse_item(index, new):
-                self._emit(refusal)
+                self._writer.emit(refusal)
         else:
             if held is not None:
                 for raw, event, is_plain in held.release(new, self._pass):
                     if is_plain is None:
-                        self._emit(self._guard_rest(event, *_JUDGED_FIELDS))
+                        self._writer.emit(self._pass.rest(event, *_JUDGED_FIELDS))
                     elif not self.is_over:
                         self._relay_loose(raw, event, is_plain)
             if self.is_over:
@@ -307,19 +245,19 @@ class ResponseRewriter:
             if done is not None:
                 raw, event, is_plain = done
                 changed = event if new is item else {**event, "item": new}
-                self._relay(raw, event, self._guard_rest(changed, "item"), is_plain)
+                self._writer.relay(raw, event, self._pass.rest(changed, "item"), is_plain)
             else:
-                self._emit({"type": "response.output_item.done", "output_index": index, "item": new})
+                self._writer.emit({"type": "response.output_item.done", "output_index": index, "item": new})
         for offset, extra in enumerate(guarded[1:], start=1):
             for refusal in refuse_item(index + offset, cast("Item", extra)):
-                self._emit(refusal)
+                self._writer.emit(refusal)
         if self._pass.is_ended:
             self._cut()
 
     # Runs of text
 
     def _take_first_delta(self, form: RunForm, event: Item) -> None:
-        live = self._live(event)
+        live = self._output.live_for(event, self._pass)
         delta: Any = event.get("delta")
         if live is None or not isinstance(delta, str):
             self._take_other(b"", event, False)
@@ -345,29 +283,18 @@ class ResponseRewriter:
             new["delta"] = out
             if given is not None:
                 new["logprobs"] = entries
-            self._emit(self._guard_rest(new))
+            self._writer.emit(self._pass.rest(new, "delta", "logprobs"))
         if run.is_blocked:
-            live = self._live(event)
+            live = self._output.live_for(event, self._pass)
             if live is not None:
                 self._block(live, (run.form.place, index_of(event, run.form)))
 
-    def _finish_run(self, live: LiveItem, place: tuple[str, int]) -> None:
+    def _finish_run(self, live: LiveItem, place: Place) -> None:
         """Release the rest of a run, as one more delta."""
-        run = live.runs[place]
-        out, entries = run.finish()
-        form = run.form
-        if out or entries:
-            event: Item = {
-                "type": form.delta,
-                "item_id": live.added.get("id"),
-                "output_index": live.index,
-                form.index: place[1],
-                "delta": out,
-            }
-            if form.kind == "text":
-                event["logprobs"] = entries
-            self._emit(event)
-        if run.is_blocked:
+        rest = live.finish_run(place)
+        if rest is not None:
+            self._writer.emit(rest)
+        if live.runs[place].is_blocked:
             self._block(live, place)
 
     def _finish_item(self, live: LiveItem) -> None:
@@ -376,13 +303,12 @@ class ResponseRewriter:
                 self._finish_run(live, place)
 
     def _finish_all(self) -> None:
-        for index in sorted(self._items):
-            item = self._items[index]
+        for _, item in sorted(self._output.open.items()):
             if isinstance(item, LiveItem) and not self.is_over:
                 self._finish_item(item)
         if not self.is_over:
             for event in self._loose.finish():
-                self._emit(event)
+                self._writer.emit(event)
             if self._loose.is_blocked:
                 self._block(None, None)
 
@@ -402,7 +328,7 @@ class ResponseRewriter:
 
     def _take_text_done(self, raw: bytes, event: Item, is_plain: bool) -> None:
         form = DONES[event["type"]]
-        live = self._live(event)
+        live = self._output.live_for(event, self._pass)
         text: Any = event.get(form.field)
         if live is None or not isinstance(text, str):
             self._take_other(raw, event, is_plain)
@@ -412,22 +338,12 @@ class ResponseRewriter:
             return
         run = live.runs[form.place, part]
         new = event if run.text == text else {**event, form.field: run.text}
-        new = self._with_logprobs(new, run, is_whole=new is event)
-        self._relay(raw, event, self._guard_rest(new, form.field), is_plain)
-
-    def _with_logprobs(self, holder: Item, run: Run, *, is_whole: bool) -> Item:
-        given: Any = holder.get("logprobs")
-        if not given:
-            return holder
-        kept: Any = self._pass.logprobs(cast("list[Any]", given)) if is_whole and isinstance(given, list) else []
-        self._pass.take_hit()
-        if run.logprobs is not None and run.logprobs.is_dropped:
-            kept = []
-        return holder if kept is given else {**holder, "logprobs": kept}
+        new = live.close_logprobs(new, run, self._pass, is_whole=new is event)
+        self._writer.relay(raw, event, self._pass.rest(new, form.field, "logprobs"), is_plain)
 
     def _take_part(self, raw: bytes, event: Item, is_plain: bool) -> None:
         place, field = _PART_EVENTS[event["type"]]
-        live = self._live(event)
+        live = self._output.live_for(event, self._pass)
         part: Any = event.get("part")
         if live is None or not isinstance(part, dict):
             self._take_other(raw, event, is_plain)
@@ -438,7 +354,9 @@ class ResponseRewriter:
         form = PARTS.get(type_of(fields))
         text: Any = fields.get(form.field) if form is not None else None
         if event["type"].endswith(".added"):
-            new = self._open_part(live, (place, number), fields, form)
+            if form is not None and isinstance(text, str):
+                self._open_run(live, form, number)
+            new = live.open_part((place, number), fields, self._pass)
         else:
             if form is not None and isinstance(text, str) and not self._settle(live, form, number, text):
                 return
@@ -448,36 +366,25 @@ class ResponseRewriter:
             self._block(live, (place, number))
             return
         changed = event if new is part else {**event, "part": new}
-        self._relay(raw, event, self._guard_rest(changed, "part"), is_plain)
+        self._writer.relay(raw, event, self._pass.rest(changed, "part"), is_plain)
         if is_hit or ((run := live.runs.get((place, number))) is not None and run.is_blocked):
             self._block(live, (place, number))
-
-    def _open_part(self, live: LiveItem, place: tuple[str, int], part: Item, form: RunForm | None) -> Item:
-        """Return a part as it begins; text that stands in it already is the first piece of its run."""
-        text: Any = part.get(form.field) if form is not None else None
-        if form is None or not isinstance(text, str):
-            return cast("Item", self._pass.tree(part))
-        run = self._open_run(live, form, place[1])
-        released = run.feed(text) if text else text
-        opened = cast("Item", self._pass.part({**part, "logprobs": []} if part.get("logprobs") else part, released))
-        live.parts[place] = opened
-        return opened
 
     # Everything else
 
     def _take_annotation(self, raw: bytes, event: Item, is_plain: bool) -> None:
-        live = self._live(event)
+        live = self._output.live_for(event, self._pass)
         guarded = self._pass.tree(event.get("annotation"), "annotation")
         if self._pass.take_hit() and live is not None:
             index: Any = event.get("content_index")
             self._block(live, ("content", index if isinstance(index, int) else 0))
             return
         new = event if guarded is event.get("annotation") else {**event, "annotation": guarded}
-        self._relay(raw, event, self._guard_rest(new, "annotation"), is_plain)
+        self._writer.relay(raw, event, self._pass.rest(new, "annotation"), is_plain)
 
     def _take_audio(self, raw: bytes, event: Item, is_plain: bool) -> None:
         if self._pass.admit("audio"):
-            self._relay(raw, event, self._guard_rest(event, "delta"), is_plain)
+            self._writer.relay(raw, event, self._pass.rest(event, "delta"), is_plain)
 
     def _take_error(self, raw: bytes, event: Item, is_plain: bool) -> None:
         self._finish_all()
@@ -497,7 +404,7 @@ class ResponseRewriter:
     def _take_other(self, raw: bytes, event: Item, is_plain: bool) -> None:
         index: Any = event.get("output_index")
         if index is not None or event.get("item_id") is not None:
-            held = self._items.get(self._index(event))
+            held = self._output.open.get(self._output.place_of(event))
             if isinstance(held, HeldItem):
                 held.hold(raw, event, is_plain=is_plain)
                 return
@@ -506,10 +413,10 @@ class ResponseRewriter:
     def _relay_loose(self, raw: bytes, event: Item, is_plain: bool) -> None:
         if event["type"].endswith(".done"):
             for rest in self._loose.finish(event["type"].removesuffix(".done") + ".delta"):
-                self._emit(rest)
+                self._writer.emit(rest)
         new = None if self._loose.is_blocked else self._loose.guard(event)
         if new is not None:
-            self._relay(raw, event, new, is_plain)
+            self._writer.relay(raw, event, new, is_plain)
         if self._loose.is_blocked:
             self._block(None, None)
 
@@ -520,8 +427,7 @@ class ResponseRewriter:
         if not isinstance(response, dict):
             raise UpstreamBroken(f"The upstream sent {event['type']} without a response.")
         answer = cast("Item", response)
-        self._note_ids(answer)
-        self._note_objects(read_object_ids(answer))
+        self._output.note_response(answer)
         if answer.get("tools") is not None:
             self._pass.tools = answer["tools"]
         output: Any = answer.get("output")
@@ -531,7 +437,7 @@ class ResponseRewriter:
         if self.is_over:
             return
         fields = self._pass.envelope(answer)
-        items = self._merge(upstream)
+        items = self._output.merge(upstream, self._pass)
         is_same = items == upstream or output is None
         new = dict(fields)
         close_response(fields, new, None if is_same else items, self._pass)
@@ -542,7 +448,7 @@ class ResponseRewriter:
         kind = event["type"]
         if new.get("status") == "incomplete" and answer.get("status") != "incomplete":
             kind = "response.incomplete"
-        rest = self._guard_rest(event, "response")
+        rest = self._pass.rest(event, "response")
         if fields is answer and new == answer and rest is event:
             self._last = self._writer.pass_on(raw, event, is_plain=is_plain)
         else:
@@ -550,88 +456,32 @@ class ResponseRewriter:
 
     def _release_unfinished(self, upstream: list[Any]) -> None:
         """Release the calls that upstream never said were done, where its last event or their arguments say it."""
-        for index in sorted(self._items):
-            held = self._items[index]
+        for index, held in sorted(self._output.open.items()):
             if not isinstance(held, HeldItem) or self.is_over:
                 continue
-            whole: Any = next((entry for entry in upstream if _is_same(entry, held.added)), None) or held.complete()
+            whole: Any = next((entry for entry in upstream if is_same(entry, held.added)), None) or held.complete()
             if isinstance(whole, dict):
-                del self._items[index]
                 self._release_whole(index, cast("Item", whole), held, None)
 
-    def _merge(self, upstream: list[Any]) -> list[Any]:
-        """Return the output of the last event: what was released of each item, and what comes new in it, guarded."""
-        left = sorted(self._finished, key=lambda one: one[0])
-        items: list[Any] = []
-        for entry in upstream:
-            identity = _identity(cast("Item", entry)) if isinstance(entry, dict) else ""
-            found = next((one for one in left if one[1] == identity), None)
-            if found is not None:
-                left.remove(found)
-                items += found[2]
-                continue
-            live = next((one for one in self._items.values() if _is_same(entry, one.added)), None)
-            if isinstance(live, LiveItem):
-                items.append(live.close(cast("Item", entry), self._pass))
-                if live.hit is not None:
-                    items[-1:] = live.cut(live.hit, self._pass)
-                    self._pass.is_ended = True
-            else:
-                items += self._pass.item(entry)
-            if self._pass.is_ended:
-                break
-        return items
-
-    def _block(self, live: LiveItem | None, place: tuple[str, int] | None) -> None:
+    def _block(self, live: LiveItem | None, place: Place | None) -> None:
         """End the answer at a blocked text: close its item with a refusal, and make the last event."""
         self._pass.is_ended = True
         if live is None:
-            index = max([self._last_index, *self._items, *(one[0] for one in self._finished)], default=-1) + 1
-            live = LiveItem(index, {"id": None, "type": "reasoning"}, self._pass)
-            items = live.cut(None, self._pass)[1:]
+            index = self._output.next_place()
+            items = [refusal_item({}, self._pass.refusal, status="incomplete")]
             events = refuse_item(index, items[0])
         else:
-            self._items.pop(live.index, None)
+            index = live.index
             items = live.cut(place, self._pass)
             events = live.closing(items, place)
-            index = live.index
         for event in events:
-            self._emit(event)
-        self._finished.append((index, "", items))
+            self._writer.emit(event)
+        self._output.finish(index, {}, items)
         self._cut()
 
     def _cut(self) -> None:
         """Make the last event of an answer that a block ended."""
         self.is_over = self.is_blocked = True
-        for item in self._items.values():
-            if isinstance(item, LiveItem):
-                self._finished.append((item.index, "", [item.freeze()]))
-        items = [entry for _, _, entries in sorted(self._finished, key=lambda one: one[0]) for entry in entries]
-        response: Item = {
-            "id": self.response_id or "resp_unknown",
-            "object": "response",
-            "created_at": 0,
-            "model": self._summary.model or "",
-            "parallel_tool_calls": True,
-            "tool_choice": "auto",
-            "tools": [],
-            **(self._snapshot or {}),
-            "output": items,
-            "usage": None,
-            "status": "incomplete",
-            "incomplete_details": {"reason": "content_filter"},
-        }
         self._summary.finish_reasons[0] = "content_filter"
+        response = self._output.cut(self._summary.model)
         self._last = self._writer.write({"type": "response.incomplete", "response": response})
-
-
-def _identity(item: Item) -> str:
-    return f"{item.get('type')} {item.get('id')} {item.get('call_id')}"
-
-
-def _is_same(entry: Any, added: Item) -> bool:
-    if not isinstance(entry, dict):
-        return False
-    item = cast("Item", entry)
-    given = item.get("id") or item.get("call_id")
-    return given is not None and given == (added.get("id") or added.get("call_id")) and type_of(item) == type_of(added)
