@@ -9,7 +9,7 @@ import msgspec
 
 from lukhas.access.ring import ApiKey
 from lukhas.gateway.violation import Violation
-from lukhas.modulation.policy import Policy
+from lukhas.modulation.policy import Policy, ViolationSpec
 from lukhas.modulation.state import ScopeName, SignalState, Subject
 
 # One for all violations: what a subject holds is one emission that grows, however many incidents feed it.
@@ -52,14 +52,14 @@ def tighten(
 ) -> tuple[Raised, ...]:
     """Raise the policy's violation signal for a call's subjects. Counts from the next decision on.
 
-    Session and end user are raised, both where the call names both; with neither, the key. Each violation adds its
-    severity's level to what the subject holds from violations, as 1 - (1 - held) * (1 - level), up to the policy's
-    ceiling. A violation that takes a subject past `widen_above` counts for one scope further too: the key, or where
-    the key itself was raised, its tenant. Never for everyone, and never for what is another tenant's.
+    Session and end user are raised, both where the call names both; with neither, the key. The gravest of the
+    violations adds its severity's level to what the subject holds from violations, as 1 - (1 - held) * (1 - level), up
+    to the policy's ceiling. Where that takes a subject past `widen_above`, it counts for one scope further too: the
+    key, or where the key itself was raised, its tenant. Never for everyone, and never for what is another tenant's.
 
     Args:
         subjects: the call's, nearest first.
-        violations: of one call; none raises nothing.
+        violations: what was found together in one call, and so counts once; none raises nothing.
         key: the call's key, which pays for the emissions' places.
         now_ms: when, in ms since the epoch.
 
@@ -73,24 +73,20 @@ def tighten(
     own = Subject("key", key.key_id)
     named = [subject for subject in subjects if subject.scope in ("session", "user")] or [own]
     wider = Subject("tenant", key.tenant) if named[0] == own else own
-    held: dict[Subject, float] = {}
-    for violation in violations:
-        step = steps[violation.severity]
-        for subject in named:
-            before = held.get(subject)
-            if before is None:
-                before = state.held_level(subject, spec.signal, SOURCE, now_ms)
-            held[subject] = _add(before, step, spec.ceiling)
-        if held[named[-1]] > spec.widen_above:
-            before = held.get(wider)
-            if before is None:
-                before = state.held_level(wider, spec.signal, SOURCE, now_ms)
-            held[wider] = _add(before, step, spec.ceiling)
+    # Found together they are one act: how many rules a text happens to match must not decide how far it reaches.
+    step = max(steps[violation.severity] for violation in violations)
+    held = {subject: _add(_held(state, spec, subject, now_ms), step, spec.ceiling) for subject in named}
+    if held[named[-1]] > spec.widen_above:
+        held[wider] = _add(_held(state, spec, wider, now_ms), step, spec.ceiling)
     raised: list[Raised] = []
     for subject, level in held.items():
         state.emit(subject, spec.signal, level, ttl_ms=spec.ttl_ms, source=SOURCE, owner=key.key_id, now_ms=now_ms)
         raised.append(Raised(subject.scope, subject.id, level, spec.ttl_ms, now_ms, spec.signal))
     return tuple(raised)
+
+
+def _held(state: SignalState, spec: ViolationSpec, subject: Subject, now_ms: int) -> float:
+    return state.held_level(subject, spec.signal, SOURCE, now_ms)
 
 
 def _add(held: float, step: float, ceiling: float) -> float:

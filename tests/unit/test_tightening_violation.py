@@ -86,11 +86,17 @@ def test_tighten_raises_each_scope_that_the_call_names(
 def test_tighten_violations_add_up_to_the_ceiling_and_no_further() -> None:
     """What is held and what is new combine as independent chances."""
     scene = Scene()
-    assert scopes(scene.violate("low", "low", user="u"))["user"] == pytest.approx(0.51)
+    scene.violate("low", user="u")
+    assert scopes(scene.violate("low", user="u"))["user"] == pytest.approx(0.51)
     assert scopes(scene.violate("medium", user="u"))["user"] == pytest.approx(0.755)
     for _ in range(20):
         scene.violate("high", user="u")
     assert scene.level(user="u") == 0.95
+
+
+def test_tighten_violations_found_together_count_once_by_the_gravest() -> None:
+    """A text that several rules match reaches no further than one that a single rule matches."""
+    assert scopes(Scene().violate("low", "high", "medium", "high", session="s")) == {"session": 0.8}
 
 
 def test_tighten_holds_count_as_they_have_decayed() -> None:
