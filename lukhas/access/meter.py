@@ -267,7 +267,7 @@ class Meter:
         if self._metrics is not None:
             self._metrics.limited.add(why.name, why.account.holder.kind)
         refusal = why.make_error()
-        refusal.headers = self.headers(accounts)  # pyright: ignore[reportAttributeAccessIssue]
+        refusal.headers = self.headers(accounts)
         raise refusal
 
     def _count(self, account: Account, day: DayCount, tokens: int, requests: int) -> None:
