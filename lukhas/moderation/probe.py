@@ -1,0 +1,130 @@
+"""Ask of a text that is not over yet: is this a match for sure, surely none, or can what comes still decide it?
+
+The `regex` package's partial matching answers a weaker question: it takes any whole match first, though text to come
+could still lead an earlier branch, or a longer count, to another one. So each pattern gets a tail that cannot match
+within any text, and an empty group in front of it. The engine then goes through the pattern's branches in its own
+order, and stops at the first that either runs into the end of the text (undecided) or completes (the group is set; the
+end of the text was never looked at, so nothing that comes changes this match). What only looks at the end without
+running into it is rewritten: boundaries and ends become look-arounds.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Final, TypeAlias
+
+import regex
+
+from lukhas.errors import ConfigurationError
+from lukhas.moderation.shape import analyse
+
+Pattern: TypeAlias = "regex.Pattern[str]"
+
+_TAIL: Final = "()(?s:.*+.)"
+_END: Final = "(?!(?s:.))"
+_REWRITTEN: Final = {
+    r"\b": r"(?:(?<=\w)(?!\w)|(?<!\w)(?=\w))",
+    r"\B": r"(?:(?<=\w)(?=\w)|(?<!\w)(?!\w))",
+    r"\m": r"(?:(?<!\w)(?=\w))",
+    r"\M": r"(?:(?<=\w)(?!\w))",
+    r"\Z": _END,
+    r"\z": _END,
+}
+# Keeps the engine from searching for what follows a lazy count: that search takes a partial find for an answer, though
+# what lies between may not match.
+_BARRIER: Final = "(?!(?!))"
+_TOKEN: Final = re.compile(
+    r"""(?P<refused>\\[XKGL] | \\g< | \(\*
+        | \(\?(?:[R0-9&|+] | -\d | P> | \( | [a-zA-Z]*[xm][a-zA-Z]*(?:-[a-zA-Z]+)?: | [a-zA-Z]*-[a-zA-Z]*[xm][a-zA-Z]*:)
+        | \{(?!\d+(?:,\d*)?\}|,\d+\}))
+    | (?P<escape>\\.)
+    | (?P<set>\[\^?\]?(?:\[:\^?\w+:\]|\\.|[^\]\\])*\])
+    | (?P<lazy>(?:[*+?]|\{(?:\d+(?:,\d*)?|,\d+)\})\?)
+    | (?P<count>(?:[*+?]|\{(?:\d+(?:,\d*)?|,\d+)\})\+?)
+    | (?P<comment>\(\?\#[^)]*\))
+    | (?P<behind>\(\?<[=!])
+    | (?P<open>\((?:\?(?:P?<\w+>|P=\w+|[a-zA-Z]*(?:-[a-zA-Z]+)?:|[>=!])?)?)
+    | (?P<close>\))
+    | (?P<other>[^\\])""",
+    re.VERBOSE | re.DOTALL,
+)
+_NAMED: Final = re.compile(r"\\[pP]\{[^}]*\}|\\N\{[^}]*\}")
+_VERBOSE_COMMENT: Final = re.compile(r"#[^\n]*")
+_REFUSED_FLAGS: Final = regex.REVERSE | regex.WORD | regex.POSIX | regex.FULLCASE | regex.LOCALE | regex.VERSION1
+
+
+class Probe:
+    """One pattern, made to be asked about unfinished text.
+
+    Attributes:
+        pattern: `pattern.search(text, place, partial=True)` finds the earliest place that is or can become a match.
+        end_group: the group whose place is a sure match's end; unset where the text's end was met first.
+        behind_chars: how many characters before a match decide whether it is one; at least 1.
+    """
+
+    __slots__ = ("behind_chars", "end_group", "pattern")
+
+    def __init__(self, pattern: Pattern) -> None:
+        """Rewrite a pattern.
+
+        Raises:
+            ConfigurationError: it uses what cannot be followed in unfinished text, or looks back without bound.
+        """
+        if pattern.flags & _REFUSED_FLAGS:
+            raise ConfigurationError("A flag of this pattern cannot be followed in unfinished text.")
+        tokens = list(_tokens(pattern.pattern, pattern.flags))
+        self.behind_chars = _measure_behind(pattern, tokens)
+        source = "".join(_rewrite(tokens, pattern.flags))
+        line_end = "\n" if pattern.flags & regex.VERBOSE else ""
+        self.pattern = regex.compile(f"(?:{source}{line_end}){_TAIL}", pattern.flags, cache_pattern=False)
+        self.end_group = self.pattern.groups
+
+
+def _tokens(source: str, flags: int) -> Iterator[tuple[str, str, int]]:
+    """Yield the kind, the text and the place of each part of a pattern."""
+    place = 0
+    while place < len(source):
+        comment = _VERBOSE_COMMENT.match(source, place) if flags & regex.VERBOSE else None
+        if comment is not None:
+            place = comment.end()
+            continue
+        token = _NAMED.match(source, place) or _TOKEN.match(source, place)
+        if token is None or token.lastgroup == "refused":
+            raise ConfigurationError(f"'{source[place : place + 8]}' cannot be followed in unfinished text.")
+        yield token.lastgroup or "escape", token[0], place
+        place = token.end()
+
+
+def _rewrite(tokens: list[tuple[str, str, int]], flags: int) -> Iterator[str]:
+    """Yield the pattern, part by part, with all that looks at the end of the text made to run into it."""
+    line_end = f"(?:(?=\\n)|{_END})" if flags & regex.MULTILINE else f"(?:{_END}|(?=\\n{_END}))"
+    for kind, text, _ in tokens:
+        match kind:
+            case "escape":
+                yield _REWRITTEN.get(text, text)
+            case "other" if text == "$":
+                yield line_end
+            case "lazy":
+                yield text + _BARRIER
+            case "comment":
+                pass
+            case _:
+                yield text
+
+
+def _measure_behind(pattern: Pattern, tokens: list[tuple[str, str, int]]) -> int:
+    """Return how many characters before a match the pattern looks at."""
+    farthest = 1
+    starts: list[int | None] = []
+    for kind, text, place in tokens:
+        if kind == "behind":
+            starts.append(place + len(text))
+        elif kind == "open" and not text.startswith("(?P="):
+            starts.append(None)
+        elif kind == "close" and starts and (start := starts.pop()) is not None:
+            body = analyse(pattern.pattern[start:place], ignore_case=bool(pattern.flags & regex.IGNORECASE))
+            if body is None or body.longest_chars is None or body.behind_chars is None:
+                raise ConfigurationError("This pattern looks back without a known bound.")
+            farthest = max(farthest, body.longest_chars + body.behind_chars)
+    return farthest
