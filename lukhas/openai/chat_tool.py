@@ -112,7 +112,7 @@ class CallAssembly:
     __slots__ = ("_calls", "_current", "_function_call", "size_chars")
 
     def __init__(self) -> None:
-        self._calls: list[dict[str, Any]] = []
+        self._calls: list[tuple[int, dict[str, Any]]] = []
         self._function_call: dict[str, Any] | None = None
         self.size_chars = 0
         self._current: dict[int, dict[str, Any]] = {}
@@ -149,9 +149,9 @@ class CallAssembly:
         self._merge_payload(self._function_call, cast("dict[str, Any]", fragment))
 
     def take_calls(self) -> list[dict[str, Any]]:
-        """Return the calls as they are now, in order of their first fragments, and hold none any more."""
+        """Return the calls as they are now, in order of their index, and hold none any more."""
         calls, self._calls, self._current = self._calls, [], {}
-        return [_whole(call) for call in calls]
+        return [_whole(call) for _, call in sorted(calls, key=lambda one: one[0])]
 
     def take_function_call(self) -> dict[str, Any] | None:
         """Return the older form's call, where one came, and hold it no more."""
@@ -166,7 +166,7 @@ class CallAssembly:
             if len(self._calls) >= MAX_CALLS:
                 raise UpstreamBroken(f"The upstream sent more than {MAX_CALLS} tool calls.")
             held = self._current[index] = {}
-            self._calls.append(held)
+            self._calls.append((index, held))
         return held
 
     def _merge(self, held: dict[str, Any], fragment: dict[str, Any]) -> None:
