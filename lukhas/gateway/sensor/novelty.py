@@ -21,7 +21,7 @@ BITS: Final = 1_024
 # Prompts that a subject is compared with.
 REMEMBERED: Final = 16
 # The last words of a prompt that are read.
-MAX_WORDS: Final = 200
+MAX_WORDS: Final = 150
 # About 3 kB a subject with all its prompts, so 30 MB.
 MAX_SUBJECTS: Final = 10_000
 # Fewer n-grams say too little ("ok", "yes"), and up to so many they say less than all ("what about the others?").
@@ -29,8 +29,6 @@ MIN_GRAMS: Final = 3
 FULL_GRAMS: Final = 12
 
 GRAM_CHARS: Final = 4
-# A word's n-grams begin at its start, so that its ending does not hide its stem, and reach so far.
-_STARTS: Final = (4, 8)
 # Kana and Han, which part no words: each character is an n-gram.
 _UNSPACED: Final = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
 _ONE: Final = ord("1")
@@ -97,16 +95,16 @@ def make_sketch(words: Sequence[str]) -> int | None:
 
 
 def list_grams(words: Sequence[str]) -> set[str]:
-    """Return the distinct n-grams of words: up to three pieces of GRAM_CHARS characters from each word's start."""
+    """Return the distinct n-grams of words: each word's first GRAM_CHARS characters, and the next as many."""
     distinct = set(words)
     grams: set[str] = set()
-    if not all(map(str.isascii, distinct)):
+    if not "".join(distinct).isascii():
         unspaced = {word for word in distinct if _UNSPACED.search(word)}
         grams.update(*map(_UNSPACED.findall, unspaced))
         distinct -= unspaced
+    # From a word's start, so that its ending does not hide its stem.
     grams |= {word[:GRAM_CHARS] for word in distinct}
-    for start in _STARTS:
-        grams |= {word[start : start + GRAM_CHARS] for word in distinct if len(word) > start}
+    grams |= {word[GRAM_CHARS : 2 * GRAM_CHARS] for word in distinct if len(word) > GRAM_CHARS}
     return grams
 
 
