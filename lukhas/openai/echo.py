@@ -4,15 +4,17 @@ It is there for trying the gateway without a key. Answers have the shapes of Ope
 parses them. Three things are its own:
 
 - the content begins with the line "[echo] No model was called. LUKHAS received:", then a JSON object of the parameters
-  that arrived (all but `messages`; tools by name), then the last user text
+  that arrived (all but `messages` or `input`; tools by name), then the last user text
 - the answer, or the last chunk before the end of a stream, carries the received body whole in `lukhas_echo`
+- an embedding is made from the hash of its text, and a moderation flags nothing: neither says anything of the text
+- no response is stored, so none is found later
 - a model named `echo-error-<status>`, such as `echo-error-429`, answers with that status (400-599)
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any, Final, cast
 
 import orjson
@@ -20,13 +22,14 @@ import orjson
 from lukhas.clock import Clock, SystemClock
 from lukhas.errors import UpstreamBroken
 from lukhas.ids import make_id
+from lukhas.openai.echo_response import PIECE_CHARS, make_response, read_items, stream_response
+from lukhas.openai.echo_text import UnfitInput, embed, moderate
 from lukhas.openai.upstream import UpstreamRequest, check_path
 
 MODELS: Final = ("echo-1", "gpt-4o-mini", "gpt-4o", "gpt-4.1", "o3-mini", "gpt-5")
 LABEL: Final = "[echo] No model was called. LUKHAS received:"
 _ERROR_MODEL: Final = re.compile(r"echo-error-([45][0-9]{2})\Z", re.ASCII)
 _MAX_CHOICES: Final = 128
-_PIECE_CHARS: Final = 40
 _MADE_AT: Final = 1_735_689_600  # 2025-01-01, so that model lists do not change from call to call
 
 Body = dict[str, Any]
@@ -63,7 +66,7 @@ class EchoAnswer:
 
 
 class EchoUpstream:
-    """Answers chat completions and model lists without a model. Every model name but the empty one is taken."""
+    """Answers each dialect and model lists without a model. Every model name but the empty one is taken."""
 
     name = "echo"
 
@@ -80,12 +83,15 @@ class EchoUpstream:
             if name in MODELS:
                 return _json(200, _model(name))
             return _error(404, f"The model '{name}' does not exist.", param="model", code="model_not_found")
-        if path == "/chat/completions" and request.method == "POST":
+        answer = _ANSWERS.get(path) if request.method == "POST" else None
+        if answer is not None:
             try:
-                return _complete(request.body, self._clock.now_ms() // 1000)
+                return _answer(request.body, answer, self._clock.now_ms() // 1000)
             except orjson.JSONEncodeError:
                 # What was read cannot always be written: orjson reads 1024 levels and writes 254.
                 return _error(400, "The body is nested too deeply.")
+        if path.startswith("/responses/"):
+            return _error(404, "The built-in upstream stores no responses.", code="not_found")
         return _error(404, f"Unknown request URL: {request.method} {path}.", code="unknown_url")
 
     async def check(self) -> str | None:
@@ -96,7 +102,7 @@ class EchoUpstream:
         """Do nothing: there is no connection."""
 
 
-def _complete(raw: bytes, now_s: int) -> EchoAnswer:
+def _answer(raw: bytes, answer: Callable[[Body, str, int], EchoAnswer], now_s: int) -> EchoAnswer:
     try:
         parsed: object = orjson.loads(raw)
     except orjson.JSONDecodeError:
@@ -104,9 +110,48 @@ def _complete(raw: bytes, now_s: int) -> EchoAnswer:
     if not isinstance(parsed, dict):
         return _error(400, "The body must be a JSON object.")
     body = cast(Body, parsed)
-    model = body.get("model")
+    model: object = body.get("model")
+    if model is None:
+        # A stored prompt names its own model, and a moderation has one.
+        model = "echo-1" if body.get("prompt") is not None or answer is _moderate else None
     if not isinstance(model, str) or not model:
         return _error(400, "You must provide a model parameter.", param="model")
+    wished = _ERROR_MODEL.match(model)
+    try:
+        if wished is None:
+            return answer(body, model, now_s)
+        # What is wrong with the body comes first, as it does where a model is asked.
+        if (refused := answer(body, model, now_s)).status >= 400:
+            return refused
+    except UnfitInput as wrong:
+        return _error(400, str(wrong), param=wrong.param)
+    status = int(wished[1])
+    return _error(status, f"The model '{model}' answers every call with status {status}.", code="echo_error")
+
+
+def _respond(body: Body, model: str, now_s: int) -> EchoAnswer:
+    given: object = body.get("input")
+    if given is not None and not isinstance(given, (str, list)):
+        return _error(400, "'input' must be a text or a list of items.", param="input")
+    if given is None and not any(body.get(name) for name in ("prompt", "previous_response_id", "conversation")):
+        return _error(400, "'input' is missing.", param="input")
+    content = _describe(body, read_items(body), "input")
+    number = make_id("req")[4:]
+    response = make_response(body, content, model=model, number=number, now_s=now_s)
+    if body.get("stream") is True:
+        return EchoAnswer(200, stream_response(response), content_type="text/event-stream; charset=utf-8")
+    return _json(200, response)
+
+
+def _embed(body: Body, model: str, now_s: int) -> EchoAnswer:
+    return _json(200, embed(body, model))
+
+
+def _moderate(body: Body, model: str, now_s: int) -> EchoAnswer:
+    return _json(200, moderate(body, model, make_id("req")[4:]))
+
+
+def _complete(body: Body, model: str, now_s: int) -> EchoAnswer:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         return _error(400, "'messages' must be a list of at least one message.", param="messages")
@@ -115,11 +160,7 @@ def _complete(raw: bytes, now_s: int) -> EchoAnswer:
         count = 1
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= _MAX_CHOICES:
         return _error(400, f"'n' must be a whole number from 1 to {_MAX_CHOICES}.", param="n")
-    wished = _ERROR_MODEL.match(model)
-    if wished is not None:
-        status = int(wished[1])
-        return _error(status, f"The model '{model}' answers every call with status {status}.", code="echo_error")
-    content = _describe(body, cast(list[object], messages))
+    content = _describe(body, cast(list[object], messages), "messages")
     usage = _count_usage(cast(list[object], messages), content, count)
     if body.get("stream") is True:
         return _stream(body, _envelope("chat.completion.chunk", model, now_s), content, count, usage)
@@ -138,6 +179,14 @@ def _complete(raw: bytes, now_s: int) -> EchoAnswer:
     return _json(200, answer)
 
 
+_ANSWERS: Final[Mapping[str, Callable[[Body, str, int], EchoAnswer]]] = {
+    "/chat/completions": _complete,
+    "/responses": _respond,
+    "/embeddings": _embed,
+    "/moderations": _moderate,
+}
+
+
 def _stream(body: Body, envelope: Body, content: str, count: int, usage: Body) -> EchoAnswer:
     options: object = body.get("stream_options")
     with_usage = isinstance(options, dict) and cast(Body, options).get("include_usage") is True
@@ -150,7 +199,7 @@ def _stream(body: Body, envelope: Body, content: str, count: int, usage: Body) -
         return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
 
     indices = range(count)
-    pieces = [content[at : at + _PIECE_CHARS] for at in range(0, len(content), _PIECE_CHARS)]
+    pieces = [content[at : at + PIECE_CHARS] for at in range(0, len(content), PIECE_CHARS)]
     parts = [event([choice(i, {"role": "assistant", "content": ""})]) for i in indices]
     parts += [event([choice(i, {"content": piece})]) for piece in pieces for i in indices]
     last = count - 1
@@ -163,8 +212,8 @@ def _stream(body: Body, envelope: Body, content: str, count: int, usage: Body) -
     return EchoAnswer(200, parts, content_type="text/event-stream; charset=utf-8")
 
 
-def _describe(body: Body, messages: list[object]) -> str:
-    shown = {name: value for name, value in body.items() if name != "messages"}
+def _describe(body: Body, messages: list[object], left_out: str) -> str:
+    shown = {name: value for name, value in body.items() if name != left_out}
     tools: object = body.get("tools")
     if isinstance(tools, list):
         shown["tools"] = [_tool_name(tool) for tool in cast(list[object], tools)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final, cast
 
 import orjson
@@ -47,11 +48,15 @@ def read_event(raw: bytes) -> tuple[Item | None, bool]:
         # Some servers write their errors as they do in chat.
         fields["type"] = "error"
         return fields, False
-    if cut > 0 and is_plain and raw[7:cut] != kind.encode("utf-8", "replace"):
-        is_plain = False
-    if len(kind) > _LONGEST_TYPE_CHARS or any(character.isspace() for character in kind):
+    name = _encode_type(kind)
+    return fields, is_plain and (cut < 0 or raw[7:cut] == name)
+
+
+@lru_cache(maxsize=256)
+def _encode_type(kind: str) -> bytes:
+    if len(kind) > _LONGEST_TYPE_CHARS or not kind.isascii() or not kind.isprintable() or " " in kind:
         raise UpstreamBroken("The upstream sent an event of an unreadable type.")
-    return fields, is_plain
+    return kind.encode()
 
 
 class EventWriter:
@@ -112,4 +117,4 @@ class EventWriter:
         data = encode_json(event)
         if not self._has_names:
             return b"data: " + data + b"\n\n"
-        return b"event: " + event["type"].encode() + b"\ndata: " + data + b"\n\n"
+        return b"event: " + _encode_type(event["type"]) + b"\ndata: " + data + b"\n\n"

@@ -91,7 +91,7 @@ class ResponseRewriter:
         if self.is_over:
             return ()
         self._writer.note(raw)
-        if b"[DONE]" in raw and is_done(event_data(raw)):
+        if len(raw) < 64 and b"[DONE]" in raw and is_done(event_data(raw)):
             return self._take_done()
         event, is_plain = read_event(raw)
         if event is None:
