@@ -11,16 +11,15 @@ from sensor_call import chat, observe
 
 from lukhas.gateway.sensor.ambiguity import AmbiguitySensor
 from lukhas.gateway.sensor.novelty import NoveltySensor
-from lukhas.gateway.sensor.observation import MAX_PROMPT_CHARS, Reading, Sensor, read_prompt
+from lukhas.gateway.sensor.observation import MAX_PROMPT_CHARS, Reading, Sensor, has_earlier_turn, read_prompt
 from lukhas.gateway.sensor.urgency import CALM_SHARE, WEIGHTS, UrgencySensor
 from lukhas.gateway.sensors import is_reading
-from lukhas.openai.call import Call, Path, Text
+from lukhas.openai.call import Call
 from lukhas.openai.wire import Extension
 
 
-def responses(body: dict[str, object], *texts: tuple[Path, str]) -> Call:
-    made = tuple(Text("input", path, text, 0) for path, text in texts)
-    return Call("responses", "/responses", body, "m", False, None, Extension(), made)
+def responses(**body: object) -> Call:
+    return Call("responses", "/responses", body, "m", False, None, Extension())
 
 
 def urgency(text: str, **fields: object) -> Reading:
@@ -47,38 +46,32 @@ def ambiguity(*messages: str) -> float:
         pytest.param(chat(("system", "s"), ("assistant", "a")), "", id="no-user"),
         pytest.param(chat(("user", "")), "", id="empty"),
         pytest.param(chat(), "", id="nothing"),
-        pytest.param(responses({"input": "hello"}, (("input",), "hello")), "hello", id="responses-text"),
+        pytest.param(responses(input="hello"), "hello", id="responses-text"),
         pytest.param(
             responses(
-                {
-                    "input": [
-                        {"role": "user", "content": [{"type": "input_text", "text": "a"}, {"type": "x", "text": "b"}]},
-                        {"type": "function_call_output", "output": "o"},
-                    ],
-                    "metadata": {"k": "v"},
-                },
-                (("input", 0, "content", 0, "text"), "a"),
-                (("input", 0, "content", 1, "text"), "b"),
-                (("input", 1, "output"), "o"),
-                (("metadata", "k"), "v"),
+                input=[
+                    {"role": "user", "content": [{"type": "input_text", "text": "a"}, {"type": "x", "text": "b"}, "c"]},
+                    {"type": "function_call_output", "output": "o"},
+                ],
+                metadata={"k": "v"},
             ),
-            "a\nb",
+            "a\nb\nc",
             id="responses-parts",
         ),
+        pytest.param(responses(input=["a", "b"]), "b", id="embeddings-list"),
         pytest.param(
-            responses({"input": ["a", "b"]}, (("input", 0), "a"), (("input", 1), "b")), "b", id="embeddings-list"
+            responses(messages=[{"role": "user", "name": "alice", "content": "hi"}]), "hi", id="without-the-name"
         ),
         pytest.param(
-            responses(
-                {"messages": [{"role": "user", "name": "alice", "content": "hi"}]},
-                (("messages", 0, "name"), "alice"),
-                (("messages", 0, "content"), "hi"),
-            ),
-            "hi",
-            id="without-the-name",
+            responses(messages=[{"role": "user", "content": "hi"}], tools=[{"x": "y"}] * 5_000), "hi", id="many-tools"
         ),
-        pytest.param(responses({"input": [7]}, (("input", 0, "x"), "a")), "", id="strange-item"),
-        pytest.param(responses({"input": None}, (("input", 9), "a"), (("input",), "b")), "", id="strange-place"),
+        pytest.param(
+            responses(input=[{"role": "user", "content": [{"type": "input_image", "image_url": "u"}]}]), "", id="image"
+        ),
+        pytest.param(responses(input=[7, None, [], {}, {"role": "user"}]), "", id="strange-items"),
+        pytest.param(responses(input=[{"role": "user", "content": {"text": "x"}}]), "", id="strange-content"),
+        pytest.param(responses(input=[[1, 2], [3]]), "", id="tokens"),
+        pytest.param(responses(input=None, messages={}), "", id="strange-places"),
     ],
 )
 def test_read_prompt_is_the_last_user_text(call: Call, prompt: str) -> None:
@@ -89,8 +82,8 @@ def test_read_prompt_is_the_last_user_text(call: Call, prompt: str) -> None:
 def test_read_prompt_of_a_long_text_is_its_end() -> None:
     """What is read is bounded; several parts together, too."""
     assert read_prompt(chat(("user", "a" * 9_000 + "b"))) == "a" * (MAX_PROMPT_CHARS - 1) + "b"
-    parts = tuple((("input", 0, "content", n, "text"), str(n) * 3_000) for n in range(4))
-    call = responses({"input": [{"role": "user", "content": []}]}, *parts)
+    parts = [{"type": "input_text", "text": str(number) * 3_000} for number in range(4)]
+    call = responses(input=[{"role": "user", "content": parts}])
     assert read_prompt(call) == ("2" * 3_000 + "\n" + "3" * 3_000)[-MAX_PROMPT_CHARS:]
 
 
@@ -191,6 +184,25 @@ def test_ambiguity_vaguer_text_is_higher(vaguer: str, clearer: str) -> None:
 def test_ambiguity_follow_up_is_lower() -> None:
     """Earlier turns may say what a short text refers to."""
     assert ambiguity("Write a poem about rain", "Rain falls ...", "make it shorter") < ambiguity("make it shorter")
+
+
+@pytest.mark.parametrize(
+    ("call", "has_one"),
+    [
+        pytest.param(chat(("user", "a")), False, id="first"),
+        pytest.param(chat(("system", "s"), ("user", "a")), False, id="after-a-system-message"),
+        pytest.param(chat(("user", "a"), ("assistant", "b"), ("tool", "c")), False, id="in-the-first-turn"),
+        pytest.param(chat(("user", "a"), ("assistant", "b"), ("user", "c")), True, id="second"),
+        pytest.param(chat(("user", "a"), ("user", "c")), True, id="two-in-a-row"),
+        pytest.param(chat(("assistant", "Hello!"), ("user", "c")), True, id="after-a-greeting"),
+        pytest.param(responses(input="a"), False, id="text"),
+        pytest.param(responses(input=["a", "b"]), False, id="list"),
+        pytest.param(responses(input=[None, {"role": ["user"]}, {"role": "user"}]), False, id="strange"),
+    ],
+)
+def test_has_earlier_turn_is_told(call: Call, has_one: bool) -> None:
+    """Instructions are no turn, and neither is what comes after the user's words."""
+    assert has_earlier_turn(call) is has_one
 
 
 def test_ambiguity_of_a_long_text_is_its_questions_only() -> None:

@@ -6,7 +6,7 @@ import re
 from itertools import islice, zip_longest
 from typing import Final
 
-from lukhas.gateway.sensor.observation import Observation, Reading, count_turns
+from lukhas.gateway.sensor.observation import Observation, Reading, has_earlier_turn
 
 # The most that each feature adds at its full value of 1.
 WEIGHTS: Final = {
@@ -90,7 +90,7 @@ class AmbiguitySensor:
         prompt = observation.prompt
         if not prompt.strip():
             return None
-        values = measure(prompt, observation.words, is_follow_up=count_turns(observation.call) > 0)
+        values = measure(prompt, observation.words, is_follow_up=has_earlier_turn(observation.call))
         rest = 1.0
         for name, weight in WEIGHTS.items():
             rest *= 1.0 - weight * values[name]

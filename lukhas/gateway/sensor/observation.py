@@ -11,13 +11,15 @@ import msgspec
 from lukhas.gateway.sensor.load import LoadMeter
 from lukhas.moderation.rule import Finding
 from lukhas.modulation.state import Subject
-from lukhas.openai.call import Call, Path
+from lukhas.openai.call import Call
 
 # Sensors read the end of a long prompt only: what is asked usually stands there, and their cost stays bounded.
 MAX_PROMPT_CHARS: Final = 4_000
 # An agent's turn may have many tool results after the user's words; further back nobody looks.
 _MAX_SCANNED: Final = 1_000
-_PLACES: Final = frozenset({"messages", "input"})
+# Where chat and the other dialects keep what is said.
+_PLACES: Final = ("messages", "input")
+_SPEAKERS: Final = ("user", "assistant")
 # For plain ASCII, which needs no regular expression: all but letters and digits parts words.
 _BLANKS: Final = {code: " " for code in range(128) if not chr(code).isalnum()}
 _WORD: Final = re.compile(r"[^\W_]+")
@@ -119,46 +121,44 @@ def nearest_person(subjects: Sequence[Subject]) -> Subject | None:
 
 def read_prompt(call: Call) -> str:
     """Return the end of the last user message, or of a plain text input; at most MAX_PROMPT_CHARS characters."""
-    item: Path = ()
-    parts: list[str] = []
-    size = 0
-    for text in call.texts[: -_MAX_SCANNED - 1 : -1]:
-        place = text.path
-        if text.point != "input" or place[0] not in _PLACES:
-            continue
-        if not item:
-            if not _is_user(call.body, place):
-                continue
-            item = place[:2]
-        elif place[:2] != item:
-            break
-        # Beside what the user wrote, a message holds names and numbers.
-        if len(place) > 2 and place[2] != "content":
-            continue
-        parts.append(text.text[-MAX_PROMPT_CHARS:])
-        size += len(parts[-1]) + 1
-        if size > MAX_PROMPT_CHARS:
-            break
-    parts.reverse()
-    return "\n".join(parts)[-MAX_PROMPT_CHARS:]
-
-
-def count_turns(call: Call) -> int:
-    """Return how many items a conversation holds before its end: 0 for a plain text, else its messages less one."""
-    for name in ("messages", "input"):
+    for name in _PLACES:
         items: Any = call.body.get(name)
+        if isinstance(items, str):
+            return items[-MAX_PROMPT_CHARS:]
         if isinstance(items, list):
-            return max(0, len(cast("list[Any]", items)) - 1)
-    return 0
+            for item in cast("list[Any]", items)[: -_MAX_SCANNED - 1 : -1]:
+                if isinstance(item, str):
+                    return item[-MAX_PROMPT_CHARS:]
+                message = cast("dict[str, Any]", item) if isinstance(item, dict) else {}
+                if message.get("role") == "user":
+                    return _read_content(message.get("content"))
+    return ""
 
 
-def _is_user(body: Mapping[str, Any], place: Path) -> bool:
-    items: Any = body.get(cast(str, place[0]))
-    if isinstance(items, str):
-        return True
-    position = place[1] if len(place) > 1 else None
-    if not isinstance(items, list) or not isinstance(position, int):
-        return False
-    entries = cast("list[Any]", items)
-    entry: Any = entries[position] if position < len(entries) else None
-    return isinstance(entry, str) or (isinstance(entry, dict) and cast("dict[str, Any]", entry).get("role") == "user")
+def has_earlier_turn(call: Call) -> bool:
+    """Tell whether something was said before the last user message, by the user or by the model."""
+    items: Any = call.body.get("messages") or call.body.get("input")
+    is_user_seen = False
+    for item in cast("list[Any]", items)[: -_MAX_SCANNED - 1 : -1] if isinstance(items, list) else []:
+        role: Any = cast("dict[str, Any]", item).get("role") if isinstance(item, dict) else None
+        if is_user_seen and role in _SPEAKERS:
+            return True
+        is_user_seen = is_user_seen or role == "user"
+    return False
+
+
+def _read_content(content: Any) -> str:
+    """Return the end of a message's content: a text, or parts of which some are texts."""
+    if isinstance(content, str):
+        return content[-MAX_PROMPT_CHARS:]
+    found: list[str] = []
+    size = 0
+    for part in cast("list[Any]", content)[: -_MAX_SCANNED - 1 : -1] if isinstance(content, list) else []:
+        text: Any = cast("dict[str, Any]", part).get("text") if isinstance(part, dict) else part
+        if isinstance(text, str):
+            found.append(text[-MAX_PROMPT_CHARS:])
+            size += len(found[-1]) + 1
+            if size > MAX_PROMPT_CHARS:
+                break
+    found.reverse()
+    return "\n".join(found)[-MAX_PROMPT_CHARS:]
