@@ -40,6 +40,13 @@ def guard_chat_answer(answer: dict[str, Any], guard: AnswerGuard) -> bool:
     Raises:
         UpstreamBroken: its choices cannot be read.
     """
+    try:
+        return _guard_choices(answer, guard)
+    except RecursionError:
+        raise UpstreamBroken("The upstream's answer is nested too deeply.") from None
+
+
+def _guard_choices(answer: dict[str, Any], guard: AnswerGuard) -> bool:
     choices: Any = answer.get("choices")
     if choices is not None and not isinstance(choices, list):
         raise UpstreamBroken("The upstream's answer has choices that are no list.")

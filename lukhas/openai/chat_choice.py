@@ -20,6 +20,7 @@ from lukhas.openai.logprob import LogprobGuard
 MAX_HELD_CHARS: Final = 16_000_000
 # What a caller reads as the answer.
 ANSWERS: Final = frozenset(("content", "refusal"))
+_CALLS: Final = frozenset(("tool_calls", "function_call"))
 _OWN_MEMBERS: Final = frozenset(("index", "delta", "finish_reason", "logprobs"))
 Chunk = dict[str, Any]
 
@@ -173,7 +174,10 @@ class ChoiceGuard:
         """Take a delta, put into `passed` what is released of it; return whether that is not the same."""
         is_changed = False
         for name, value in delta.items():
-            if isinstance(value, str):
+            if name in _CALLS and value is not None:
+                self._assemble(name, value)
+                is_changed = True
+            elif isinstance(value, str):
                 if not value or is_server_written(name, value):
                     passed[name] = value
                     continue
@@ -187,9 +191,6 @@ class ChoiceGuard:
                 if value is not None and name in TEXT_FIELDS:
                     raise UpstreamBroken(f"The upstream sent a '{name}' that is no text.")
                 passed[name] = value
-            elif name == "tool_calls" or name == "function_call":
-                self._assemble(name, value)
-                is_changed = True
             elif name == "audio" and isinstance(value, dict):
                 is_changed = self._take_audio(cast("Chunk", value), passed) or is_changed
                 if self.is_blocked:

@@ -85,6 +85,12 @@ class ChatRewriter:
         """
         if self.is_over:
             return ()
+        try:
+            return self._take(raw)
+        except RecursionError:
+            raise UpstreamBroken("The upstream sent an event that is nested too deeply.") from None
+
+    def _take(self, raw: bytes) -> Sequence[bytes]:
         if raw.startswith(b"data: ") and raw.find(b"\n") == len(raw) - 2 and raw.endswith(b"\n\n") and b"\r" not in raw:
             data, prefix, is_clean = raw[6:-2], b"", True
         else:
@@ -159,7 +165,7 @@ class ChatRewriter:
             or name is None
             or text is None
             or state.is_over
-            or members.get("finish_reason") is not None
+            or members.get("finish_reason") not in (None, "")
             or members.get("logprobs") is not None
             or not _PLAIN_CHOICE.issuperset(members)
         ):

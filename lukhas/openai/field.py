@@ -74,7 +74,8 @@ _HOSTED: Final = _names(
     " enable_search enable_web_search"
     " extensions file_search googleSearch google_search grounding knowledge_base knowledge_bases mcp mcp_servers"
     " online plugins retrieval search search_after_date_filter search_before_date_filter search_context_size"
-    " search_domain_filter search_mode search_options search_parameters search_recency_filter server_tools skills"
+    " search_domain_filter search_mode search_options search_parameters search_recency_filter search_settings"
+    " compound_custom code_execution server_tools skills"
     " tool_config tool_resources use_search venice_parameters web web_search"
 )
 HOSTED_FIELDS: Final[Mapping[DialectName, frozenset[str]]] = {

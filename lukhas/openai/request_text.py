@@ -118,11 +118,14 @@ class RequestText:
 
     def gather_tools(self, name: str, tools: Any) -> None:
         """Take every string of the tools that a request offers: they instruct the model."""
-        written = encode_json(tools)
-        if len(written) <= _LARGEST_REMEMBERED_BYTES:
-            self.texts += _read_tools(name, written)
-        else:
-            self.gather("instruction", (name,), tools, is_known=True)
+        try:
+            written = encode_json(tools)
+            if len(written) <= _LARGEST_REMEMBERED_BYTES:
+                self.texts += _read_tools(name, written)
+                return
+        except RecursionError:
+            pass  # nested deeper than is written at once; read here step by step
+        self.gather("instruction", (name,), tools, is_known=True)
 
     def gather_parts(self, point: RequestPoint, path: Path, parts: Any) -> None:
         """Take the content of one message that is no plain string: its strings are one group, its media are noted."""

@@ -129,7 +129,7 @@ def merge(whole: dict[str, Any], part: dict[str, Any]) -> None:
     """Accumulate as the official client does: strings and lists grow, calls are found by their index."""
     for name, value in part.items():
         if name == "finish_reason":
-            whole["reasons"] += [value] if value is not None else []
+            whole["reasons"] += [value] if value else []
         elif name == "tool_calls":
             calls = whole.setdefault("tool_calls", {})
             for call in value:
