@@ -119,7 +119,8 @@ def _write_changes(connection: Connection, changes: Sequence[UsageChange]) -> li
         _ADD,
         [
             {"holder": holder, "day": day, "tokens": tokens, "requests": requests}
-            for (holder, day), (tokens, requests) in sums.items()
+            # In one order everywhere, so that two processes cannot wait for each other's rows.
+            for (holder, day), (tokens, requests) in sorted(sums.items())
         ],
     )
     return [None] * len(changes)
