@@ -12,6 +12,7 @@ import os
 import re
 import socket
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Final
 
 import aiohttp
@@ -132,18 +133,19 @@ class RemoteModerator:
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [group.create_task(ask_in_turn(question)) for question in questions]
-        except* ModerationUnavailable as failed:
-            first: BaseException = failed
-            while isinstance(first, BaseExceptionGroup):
-                first = first.exceptions[0]
-            raise first from None
+        except ExceptionGroup as failed:
+            for failure in failed.exceptions:
+                if isinstance(failure, ModerationUnavailable):
+                    raise failure from None
+            raise
         return [task.result() for task in tasks]
 
     async def _ask(self, inputs: list[str]) -> list[Verdict]:
         body = orjson.dumps({"model": self._model, "input": inputs})
         # aiohttp's errors hold the request's headers and parts of the answer, so none goes on as a cause.
         try:
-            async with self._open_session().post(self._url, data=body, allow_redirects=False) as response:
+            response = await self._post(body)
+            async with response:
                 if response.status != 200:
                     raise self._fail("status", f"it answered with status {response.status}")
                 answer = await _read(response)
@@ -159,6 +161,17 @@ class RemoteModerator:
         if verdicts is None:
             raise self._fail("answer", "its answer is not a verdict on every text")
         return verdicts
+
+    async def _post(self, body: bytes) -> aiohttp.ClientResponse:
+        reused: list[bool] = []
+        session = self._open_session()
+        try:
+            return await session.post(self._url, data=body, allow_redirects=False, trace_request_ctx=reused)
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            # A server may close a kept connection just as it is used again. Asking twice changes nothing there.
+            if not reused:
+                raise
+        return await session.post(self._url, data=body, allow_redirects=False)
 
     def _fail(self, kind: str, reason: str) -> ModerationUnavailable:
         self.failures[kind] = self.failures.get(kind, 0) + 1
@@ -176,7 +189,10 @@ class RemoteModerator:
             }
             if self._api_key:
                 headers["Authorization"] = f"Bearer {self._api_key}"
+            trace = aiohttp.TraceConfig()
+            trace.on_connection_reuseconn.append(_note_reuse)
             session = self._session = aiohttp.ClientSession(
+                trace_configs=[trace],
                 connector=aiohttp.TCPConnector(limit=_CONNECTIONS, keepalive_timeout=_KEEPALIVE_S),
                 headers=headers,
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -251,6 +267,11 @@ def _make_verdict(scores: dict[str, float]) -> Verdict:
     if any(name.lower() in _HIGH or name.lower().startswith(_HIGH_PREFIX) for name in scores):
         severity = "high"
     return Verdict(tuple(sorted(scores.items(), key=lambda item: (-item[1], item[0]))), severity)
+
+
+async def _note_reuse(session: object, context: SimpleNamespace, params: object) -> None:
+    if context.trace_request_ctx is not None:
+        context.trace_request_ctx.append(True)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes | None:

@@ -306,6 +306,22 @@ async def test_check_answer_that_is_not_http_is_unavailable(
     assert moderator.failures == {"broken": 1}
 
 
+async def test_check_kept_connection_that_the_server_closes_is_replaced_once(
+    server: FakeUpstream, moderator: RemoteModerator
+) -> None:
+    """A server that lets go of an idle connection costs no call; one that goes on doing so is broken."""
+    server.reply(json=results(CLEAN))
+    server.reply_raw([])
+    server.reply(json=results(VIOLENT))
+    server.reply_raw([])
+    server.reply_raw([])
+    await moderator.check(["x"], "input")
+    (verdict,) = await moderator.check(["bad"], "input")
+    assert (verdict.is_flagged, moderator.failures, len(server.requests)) == (True, {}, 3)
+    await failure_of(moderator, ["x"])
+    assert (moderator.failures, len(server.requests)) == ({"broken": 1}, 5)
+
+
 @pytest.mark.parametrize("how", ["silent", "half"])
 async def test_check_server_that_hangs_is_unavailable_at_the_deadline(server: FakeUpstream, how: str) -> None:
     """The deadline covers the whole question, and the connection is closed when it passes."""
