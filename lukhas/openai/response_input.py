@@ -6,12 +6,15 @@ dialect is moderated before anybody has heard of it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final, Literal, cast
 
 import msgspec
 
 from lukhas.openai.call import Media, ObjectRef, Path, RequestPoint, Text, walk_strings
+from lukhas.openai.wire import encode_json
 
 # Top-level fields that steer the service and that no model reads.
 _STEERING: Final = frozenset(
@@ -35,8 +38,15 @@ _FREE: Final = frozenset(
 # What stands below these was brought by a tool in an earlier turn; the model reads it, upstream opens none of it.
 _CITED: Final = frozenset(("annotations", "results"))
 _SCHEMA_WORDS: Final = frozenset(("object", "string", "number", "integer", "boolean", "array", "null"))
-_LONGEST_WORD_CHARS: Final = 512
+# What looks like a key, an address or a sentence is text wherever it stands.
+_is_enum: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}").fullmatch
+_is_id: Final = re.compile(r"[A-Za-z0-9_.:-]{1,128}").fullmatch
+_IDS: Final = frozenset(
+    {"id", "call_id", "item_id", "fingerprint", "file_id", "file_ids", "container_id", "vector_store_ids"}
+    | {"caller_id", "approval_request_id", "connector_id", "tunnel_id", "skill_id", "created_by"}
+)
 # Credentials for a tool's own server: no model reads them, and a rule against secrets would refuse every use.
+_LONGEST_NAME_CHARS: Final = 256
 _CREDENTIALS: Final = frozenset(("authorization", "headers", "domain_secrets"))
 _MEDIA_NAMES: Final[Mapping[str, Literal["image", "audio", "video", "file"]]] = {
     "image_url": "image",
@@ -60,6 +70,13 @@ _OBJECT_NAMES: Final[Mapping[str, str]] = {
 }
 
 
+# Applications offer the same tools with every call, so what stands in them is remembered.
+_REMEMBERED_LISTS: Final = 128
+_LARGEST_REMEMBERED_BYTES: Final = 65_536
+# Their groups are apart from all others.
+_TOOL_GROUPS: Final = 1 << 32
+
+
 class RequestContent(msgspec.Struct):
     """What a request's body holds, in the order in which it stands there."""
 
@@ -75,7 +92,9 @@ def read_content(body: Mapping[str, Any]) -> RequestContent:
     for name, value in body.items():
         if value is None:
             continue
-        if name in ("input", "tools") and isinstance(value, list):
+        if name == "tools" and isinstance(value, list):
+            _read_tools(found, cast("list[Any]", value))
+        elif name == "input" and isinstance(value, list):
             for index, entry in enumerate(cast("list[Any]", value)):
                 group += 1
                 _read_part(found, entry, (name, index), group)
@@ -83,6 +102,26 @@ def read_content(body: Mapping[str, Any]) -> RequestContent:
             group += 1
             _read_part(found, value, (name,), group)
     _name_top_objects(found, body)
+    return found
+
+
+def _read_tools(found: RequestContent, tools: list[Any]) -> None:
+    written = encode_json(tools)
+    known = _remember_tools(written) if len(written) <= _LARGEST_REMEMBERED_BYTES else _gather_tools(tools)
+    found.texts += known.texts
+    found.media += known.media
+    found.objects += known.objects
+
+
+@lru_cache(_REMEMBERED_LISTS)
+def _remember_tools(written: bytes) -> RequestContent:
+    return _gather_tools(msgspec.json.decode(written))
+
+
+def _gather_tools(tools: list[Any]) -> RequestContent:
+    found = RequestContent()
+    for index, entry in enumerate(tools):
+        _read_part(found, entry, ("tools", index), _TOOL_GROUPS + index)
     return found
 
 
@@ -117,21 +156,22 @@ def _is_unread(place: Path, name: str, text: str, is_free: bool) -> bool:
     """Say whether a string is known to be no text that a model reads."""
     top = place[0]
     if len(place) <= 2 and (top in _STEERING or (top == "tool_choice" and len(place) == 1)):
-        return _is_word(text)
+        # Names of people and of caches may have any form; a sentence has blanks.
+        return len(text) <= _LONGEST_NAME_CHARS and not any(character.isspace() for character in text)
     if top in _STEERING and name in ("id", *_STRUCTURAL, *_OBJECT_NAMES):
-        return _is_word(text)
+        return _is_word(name, text)
     if name == "encrypted_content":
         return True
     if is_free:
         return name == "type" and text in _SCHEMA_WORDS
     if any(step in _CREDENTIALS for step in place) and any(step == "tools" for step in place):
         return True
-    return name in _STRUCTURAL and _is_word(text)
+    return name in _STRUCTURAL and _is_word(name, text)
 
 
-def _is_word(text: str) -> bool:
+def _is_word(name: str, text: str) -> bool:
     # What is long or holds blanks is no identifier, whatever its place; then it is read like any other text.
-    return len(text) <= _LONGEST_WORD_CHARS and not any(character.isspace() for character in text)
+    return (_is_id(text) if name in _IDS or name not in _STRUCTURAL else _is_enum(text)) is not None
 
 
 def _find_media(place: Path, name: str, kind: str) -> Literal["image", "audio", "video", "file"] | None:

@@ -5,6 +5,7 @@ Reference: `openai.types.responses.ResponseOutputItem` of the official client.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple, TypeGuard, cast
 
@@ -64,7 +65,7 @@ ECHOED: Final = frozenset(
     | {"prompt_cache_key", "prompt_cache_retention", "prompt_cache_options", "truncation", "previous_response_id"}
     | {"conversation", "service_tier", "model", "id", "object", "status", "access_programs", "image", "usage"}
 )
-_LONGEST_WORD_CHARS: Final = 512
+_is_word: Final = re.compile(r"[A-Za-z0-9_.:/=+-]{1,256}").fullmatch
 
 
 def find_call(kind: str) -> CallForm | None:
@@ -116,7 +117,7 @@ def _offered(tool: str, tools: Any) -> str:
 
 def is_server_word(name: str, text: str) -> bool:
     """Say whether a string is one that the server writes: of a known name, and short and without blanks."""
-    return name in SERVER_WRITTEN and len(text) <= _LONGEST_WORD_CHARS and not any(c.isspace() for c in text)
+    return name in SERVER_WRITTEN and _is_word(text) is not None
 
 
 def refusal_part(text: str) -> Item:
