@@ -25,6 +25,7 @@ from lukhas.cli import (
     serving,
     setting,
     tenant,
+    tool,
     version,
 )
 
@@ -41,6 +42,7 @@ app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.add_typer(policy.app, name="policy")
 app.add_typer(key.app, name="key")
+app.add_typer(tool.app, name="tools")
 app.add_typer(tenant.app, name="tenant")
 app.add_typer(record.app, name="audit")
 app.add_typer(incident.app, name="incident")

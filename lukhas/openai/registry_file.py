@@ -107,7 +107,9 @@ class _Reader:
             if not self.mistakes:
                 self._add(getattr(root, "start_mark", None), "'tools' is missing")
             return []
-        tools = self._table(found["tools"], "tools", None)
+        # Nothing but comments below it, as a proposal begins.
+        is_empty = isinstance(found["tools"], yaml.ScalarNode) and self._value(found["tools"], "tools") is None
+        tools = {} if is_empty else self._table(found["tools"], "tools", None)
         if len(tools) > MAX_TOOLS:
             self._add(found["tools"].start_mark, f"more than {MAX_TOOLS} tools")
             return []
