@@ -111,7 +111,7 @@ def _object(required: Sequence[str], properties: dict[str, Any]) -> dict[str, An
 CANONICAL: Final = (
     Tool(
         "retrieve_knowledge",
-        "Search the knowledge base and return the passages that fit best.",
+        "Search the knowledge base for passages that fit.",
         _object(
             ["query"],
             {
