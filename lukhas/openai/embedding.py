@@ -37,7 +37,9 @@ class EmbeddingDialect:
         end_user = extension.user or read_end_user(body)
         found = RequestText()
         for name, value in body.items():
-            if isinstance(value, (str, dict, list)) and name != "model":
+            if name == "input" and isinstance(value, list) and _has_object(cast("list[Any]", value)):
+                found.gather_parts("input", (name,), cast("Any", value))
+            elif isinstance(value, (str, dict, list)) and name != "model":
                 found.gather("input", (name,), value, is_known=name in _ENUMS)
         if _has_number(given):
             found.media.append(Media("file", ("input",)))
@@ -95,6 +97,10 @@ class EmbeddingDialect:
     def summarise(self, answer: Mapping[str, Any], summary: Summary) -> None:
         """Take a plain answer's usage and model into a summary."""
         summarise_chat(answer, summary)
+
+
+def _has_object(entries: list[Any]) -> bool:
+    return any(isinstance(entry, dict) for entry in entries)
 
 
 def _has_number(value: Any) -> bool:

@@ -87,7 +87,7 @@ class RequestText:
             is_one: its strings stand next to each other in the model's eyes, and are read as one too.
         """
         texts, group, step = self.texts, self.group, 0 if is_one else 1
-        waiting: list[tuple[Path, str, Any]] = [(path, "", value)]
+        waiting: list[tuple[Path, str, Any]] = [(path, str(path[-1]), value)]
         while waiting:
             place, holder, one = waiting.pop()
             inner: list[tuple[Path, str, Any]] = []
@@ -108,7 +108,7 @@ class RequestText:
                             group += step
                     elif member and isinstance(member, (dict, list)):
                         inner.append(((*place, index), holder, cast("Any", member)))
-            elif isinstance(one, str) and one and not (is_known and _is_structure(path[-1], one)):
+            elif isinstance(one, str) and one and not (is_known and _is_structure(holder, one)):
                 texts.append(Text(point, place, one, group))
                 group += step
             if len(inner) > 1:
@@ -189,7 +189,7 @@ def _read_tools(name: str, written: bytes) -> tuple[Text, ...]:
     return tuple(found.texts)
 
 
-def _is_structure(name: str | int, value: str) -> bool:
+def _is_structure(name: str, value: str) -> bool:
     if name in _ENUMS:
         return value in _COMMON_WORDS or _is_word(value) is not None
     return name in _IDS and _is_id(value) is not None
