@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, cast
 
@@ -96,10 +96,6 @@ def parse_arguments(arguments: str) -> dict[str, Any]:
         raise _Refused("are too large")
     if not arguments or arguments.isspace():
         return {}
-    if arguments.count("{") + arguments.count("[") > MAX_ARGUMENT_DEPTH and _measure_depth(arguments) > (
-        MAX_ARGUMENT_DEPTH
-    ):
-        raise _Refused("are nested too deeply")
     try:
         value: Any = json.loads(
             arguments, object_pairs_hook=_collect, parse_constant=_refuse_constant, parse_float=_read_float
@@ -110,10 +106,14 @@ def parse_arguments(arguments: str) -> dict[str, Any]:
             orjson.loads(arguments)
     except _Refused:
         raise
-    except (ValueError, RecursionError):
+    except RecursionError:
+        raise _Refused("are nested too deeply") from None
+    except ValueError:
         raise _Refused("are not valid JSON") from None
     if not isinstance(value, dict):
         raise _Refused("are not one JSON object")
+    if arguments.count("{") + arguments.count("[") > MAX_ARGUMENT_DEPTH and _is_deep(value):
+        raise _Refused("are nested too deeply")
     return cast("dict[str, Any]", value)
 
 
@@ -146,26 +146,17 @@ def _read_float(text: str) -> float:
     return value
 
 
-def _measure_depth(text: str) -> int:
-    """Return how deep a JSON text nests, whether or not it is valid."""
-    deepest = depth = 0
-    in_string = escaped = False
-    for character in text:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif character == "\\":
-                escaped = True
-            elif character == '"':
-                in_string = False
-        elif character == '"':
-            in_string = True
-        elif character in "{[":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif character in "}]":
-            depth -= 1
-    return deepest
+def _is_deep(value: Any) -> bool:
+    level: list[Any] = [value]
+    for _ in range(MAX_ARGUMENT_DEPTH):
+        level = [child for one in level for child in _list_children(one) if isinstance(child, (dict, list))]
+        if not level:
+            return False
+    return True
+
+
+def _list_children(value: Any) -> Iterable[Any]:
+    return cast("dict[str, Any]", value).values() if isinstance(value, dict) else cast("list[Any]", value)
 
 
 def _measure_work(cost: Cost, arguments: str) -> int:

@@ -219,7 +219,7 @@ class _Sieve:
         inner: Any = entry.get("tools")
         left = self.sift(f"{field}.tools", inner)
         if not left:
-            return None
+            return None if inner else entry
         self.namespaces.add(name)
         return {**entry, "tools": left}
 

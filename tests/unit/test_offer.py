@@ -287,3 +287,11 @@ def test_include_of_a_tool_that_is_gone_goes_too() -> None:
     }
     kept, _ = strip_tools("responses", body, lambda _: False, "web_search".__eq__)
     assert kept == {"tools": [{"type": "web_search"}], "include": ["web_search_call.action.sources"]}
+
+
+def test_empty_namespace_offers_nothing_and_stays() -> None:
+    """Only what is taken out may go; a list that was empty is the upstream's to judge."""
+    empty = {"type": "namespace", "name": "space", "tools": []}
+    full = {"type": "namespace", "name": "other", "tools": [{"type": "function", "name": "a"}]}
+    kept, stripped = strip_tools("responses", {"tools": [empty, full]}, lambda _: False, lambda _: False)
+    assert kept["tools"] == [empty] and stripped.removed == ("a",)
