@@ -18,10 +18,13 @@ from lukhas.openai.chat_tool import CallAssembly, judge_call, judge_function_cal
 from lukhas.openai.logprob import LogprobGuard
 
 MAX_HELD_CHARS: Final = 16_000_000
+# A short string costs its objects too.
+HELD_COST_CHARS: Final = 256
+MAX_RUNS: Final = 64
 # What a caller reads as the answer.
 ANSWERS: Final = frozenset(("content", "refusal"))
 _CALLS: Final = frozenset(("tool_calls", "function_call"))
-_OWN_MEMBERS: Final = frozenset(("index", "delta", "finish_reason", "logprobs"))
+OWN_MEMBERS: Final = frozenset(("index", "delta", "finish_reason", "logprobs"))
 Chunk = dict[str, Any]
 
 
@@ -29,6 +32,7 @@ class ChoiceGuard:
     """The guard of one choice.
 
     Attributes:
+        plain_outer: what stood in the last chunk beside its delta and held no text.
         has_text: text that a caller reads as the answer was released.
         is_blocked: a block ended it.
         is_over: it has ended, by a block or by its finish.
@@ -50,11 +54,13 @@ class ChoiceGuard:
         "index",
         "is_blocked",
         "is_over",
+        "plain_outer",
         "reason",
     )
 
     def __init__(self, index: int, guard: AnswerGuard, desk: MediaDesk) -> None:
         self.index = index
+        self.plain_outer: Chunk = {}
         self.has_text = False
         self.is_blocked = False
         self.is_over = False
@@ -98,7 +104,10 @@ class ChoiceGuard:
         if self.is_blocked:
             return self._end([self._chunk(passed)] if _says(passed) else [])
         outer: Chunk = {}
-        is_changed = self._take_outer(choice, outer) or is_changed
+        if self._take_outer(choice, outer):
+            is_changed = True
+        else:
+            self.plain_outer = outer
         logprobs: Any = choice.get("logprobs")
         if logprobs is not None:
             if self._logprobs is None:
@@ -204,7 +213,7 @@ class ChoiceGuard:
     def _take_outer(self, choice: Chunk, outer: Chunk) -> bool:
         is_changed = False
         for name, value in choice.items():
-            if name in _OWN_MEMBERS:
+            if name in OWN_MEMBERS:
                 continue
             if name == "message" and "delta" in choice:
                 # Some upstreams repeat the whole answer so far beside each piece of it.
@@ -244,6 +253,8 @@ class ChoiceGuard:
     def _feed(self, names: tuple[str, ...], text: str) -> str:
         channel = self._channels.get(names)
         if channel is None:
+            if len(self._channels) >= MAX_RUNS:
+                raise UpstreamBroken(f"The upstream sent more than {MAX_RUNS} kinds of text.")
             channel = self._channels[names] = self._guard.open(KINDS.get(names[-1], "other"))
             if len(names) == 1:
                 self._direct[names[0]] = channel
@@ -268,7 +279,7 @@ class ChoiceGuard:
         elif name in ANSWERS:
             self.has_text = True
         self._found += found
-        self._held_chars += sum(len(one.text) for one in found)
+        self._held_chars += sum(len(one.text) + HELD_COST_CHARS for one in found)
         self._held.append(chunk)
         return True
 

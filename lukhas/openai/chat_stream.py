@@ -15,13 +15,12 @@ from lukhas.errors import UpstreamBroken
 from lukhas.openai.answer_text import Found, find_texts, guard_texts, is_server_written
 from lukhas.openai.call import AnswerGuard, ObjectRef, Summary
 from lukhas.openai.chat_answer import MAX_CHOICES, MediaDesk, guard_members, summarise_chat
-from lukhas.openai.chat_choice import ANSWERS, MAX_HELD_CHARS, ChoiceGuard, Chunk
+from lukhas.openai.chat_choice import ANSWERS, HELD_COST_CHARS, MAX_HELD_CHARS, OWN_MEMBERS, ChoiceGuard, Chunk
 from lukhas.openai.sse import event_data, is_done
 from lukhas.openai.wire import encode_json
 
 DONE: Final = b"data: [DONE]\n\n"
 _QUIET: Final = b":\n\n"
-_PLAIN_CHOICE: Final = frozenset(("index", "delta", "finish_reason", "logprobs"))
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 # Fields of an event beside its data that the gateway passes on, as long as they are plain words.
 _FIELD_LINE: Final = re.compile(rb"(?:event|id): ?[A-Za-z0-9_.:-]{0,128}|retry: ?[0-9]{1,9}")
@@ -167,9 +166,13 @@ class ChatRewriter:
             or state.is_over
             or members.get("finish_reason") not in (None, "")
             or members.get("logprobs") is not None
-            or not _PLAIN_CHOICE.issuperset(members)
         ):
             return None
+        outer: Chunk = {}
+        if not OWN_MEMBERS.issuperset(members):
+            outer = {key: value for key, value in members.items() if key not in OWN_MEMBERS}
+            if outer != state.plain_outer:
+                return None
         del event["choices"]
         if "obfuscation" in event:
             padding: Any = event.pop("obfuscation")
@@ -177,12 +180,14 @@ class ChatRewriter:
                 event["obfuscation"] = padding
                 return None
         if event != self._envelope:
-            return None
+            if not _differs_in_numbers(event, self._envelope):
+                return None
+            self._envelope = event
         channel = state.find_channel(name)
         if channel is None or not text:
             return None
         released = channel.feed(text)
-        piece: Chunk = {"index": index, "delta": {name: released}, "logprobs": None, "finish_reason": None}
+        piece: Chunk = {"index": index, "delta": {name: released}, "logprobs": None, "finish_reason": None, **outer}
         if channel.is_blocked:
             before = [piece] if released else []
             return [_write(one) for one in self._wrap(event, [*before, *self._block(state)])]
@@ -298,7 +303,7 @@ class ChatRewriter:
             return
         self._held.append(part)
         self._held_found += found
-        self._held_chars += sum(len(one.text) for one in found)
+        self._held_chars += sum(len(one.text) + HELD_COST_CHARS for one in found)
         if self._held_chars > MAX_HELD_CHARS:
             raise UpstreamBroken("The upstream sent more than can be held to be judged.")
 
@@ -307,6 +312,13 @@ class ChatRewriter:
 
     def _wrap(self, envelope: dict[str, Any], chunks: list[Chunk]) -> list[dict[str, Any]]:
         return [{**envelope, "choices": [chunk]} for chunk in chunks]
+
+
+def _differs_in_numbers(event: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Say whether two events beside their choices are the same but for times and counters."""
+    return event.keys() == other.keys() and all(
+        value == other[name] or type(value) is int or type(value) is float for name, value in event.items()
+    )
 
 
 def _carries(envelope: dict[str, Any]) -> bool:

@@ -401,3 +401,41 @@ def test_chat_stream_flush_twice_says_it_once() -> None:
     rewriter = ChatRewriter(FakeGuard(), AnswerSummary())
     rewriter.take(piece({"content": "SEC"}))
     assert len(rewriter.flush()) == 1 and rewriter.flush() == ()
+
+
+def test_chat_stream_usual_events_of_other_servers_keep_their_bytes() -> None:
+    """Changing times, filters' verdicts and empty members beside the delta cost a token no rewriting."""
+    verdict = {"content_filter_results": {"hate": {"filtered": False, "severity": "safe"}}, "stop_reason": None}
+    events = [
+        event(
+            [{"index": 0, "delta": {"role": "assistant", "content": word}, "finish_reason": None, **verdict}], created=n
+        )
+        for n, word in enumerate(("one", "two", "three SE", "VEN"))
+    ]
+    rewriter = ChatRewriter(FakeGuard(), AnswerSummary())
+    assert [list(rewriter.take(one)) for one in events[:2]] == [[one] for one in events[:2]]
+    (held,) = rewriter.take(events[2])
+    assert json.loads(held[6:])["choices"][0] | verdict == json.loads(held[6:])["choices"][0]
+    assert json.loads(held[6:])["created"] == 2
+    changed = event([{"index": 0, "delta": {"content": "x"}, "content_filter_results": {"note": "SECRET"}}])
+    assert b"SECRET" not in b"".join([*rewriter.take(changed), *rewriter.flush()])
+
+
+def test_chat_stream_many_kinds_of_text_are_broken() -> None:
+    """Each kind is a run of its own, and a run costs memory."""
+    rewriter = ChatRewriter(FakeGuard(), AnswerSummary())
+    with pytest.raises(UpstreamBroken):
+        for number in range(100):
+            rewriter.take(piece({f"kind_{number}": "a"}))
+
+
+@pytest.mark.parametrize("word", ["SECRET", "HIDDEN", "SEVEN"])
+@pytest.mark.parametrize("is_split", [False, True])
+def test_chat_stream_match_among_many_details_is_found(word: str, is_split: bool) -> None:
+    """Whether it stands in one of many strings or over two of them."""
+    texts = [*(f"text {n} " for n in range(20)), *([word[:3], word[3:]] if is_split else [word]), " end"]
+    stream = run([START, *(piece({"details": [{"text": text}]}) for text in texts), STOP, DONE])
+    assert stream.choice()["reasons"] == ["content_filter" if word == "SECRET" else "stop"]
+    released = "".join(one["text"] for one in stream.choice()["delta"].get("details", []))
+    expected = "" if word == "SECRET" else "".join(texts).replace("HIDDEN", MARK)
+    assert released == expected
