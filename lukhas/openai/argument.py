@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 import jsonschema_rs
 import msgspec
@@ -117,11 +117,11 @@ def parse_arguments(arguments: str) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
-def join_schemas(schemas: Sequence[Schema]) -> Schema:
-    """Return a schema that admits what any of the given ones admits."""
+def join_schemas(schemas: Sequence[Schema], how: Literal["anyOf", "allOf"] = "anyOf") -> Schema:
+    """Return a schema that admits what any of the given ones admits, or what all of them do."""
     if len(schemas) == 1:
         return schemas[0]
-    return {"anyOf": [_rebase(schema, f"#/anyOf/{place}", 0) for place, schema in enumerate(schemas)]}
+    return {how: [_rebase(schema, f"#/{how}/{place}", 0) for place, schema in enumerate(schemas)]}
 
 
 class _Refused(Exception):

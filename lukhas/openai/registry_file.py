@@ -43,13 +43,14 @@ _CONSTANTS: Final[Mapping[str, bool | None]] = {
 
 
 class Entry(NamedTuple):
-    """One tool as the file has it."""
+    """One tool as the file has it; `is_binding` where it says what the tool's arguments must be."""
 
     name: str
     tool_class: str
     risk: str
     description: str
     parameters: dict[str, Any]
+    is_binding: bool
 
 
 def read_entries(path: Path, taken: Collection[str]) -> list[Entry]:
@@ -157,7 +158,11 @@ class _Reader:
                 check_schema(parameters)
             except InvalidRequest as wrong:
                 self._add(fields["parameters"].start_mark, f"{place}.parameters: {wrong.message}")
-        return None if len(self.mistakes) > before else Entry(name, tool_class, risk, description, parameters)
+        return (
+            None
+            if len(self.mistakes) > before
+            else Entry(name, tool_class, risk, description, parameters, "parameters" in fields)
+        )
 
     def _word(self, fields: dict[str, Any], name: str, place: str, node: Any, default: str) -> str:
         if name not in fields:

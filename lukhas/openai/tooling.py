@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from lukhas.openai.argument import join_schemas
 from lukhas.openai.registry_file import read_entries
 
 Risk = Literal["low", "medium", "high"]
@@ -28,6 +29,7 @@ class Tool(msgspec.Struct, frozen=True):
         parameters: JSON Schema of its arguments.
         tool_class: the class that an allowlist admits it by.
         risk: how much harm a wrong call may do.
+        is_binding: whether a caller's own schema for this name counts only within `parameters`.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Tool(msgspec.Struct, frozen=True):
     parameters: dict[str, Any]
     tool_class: str
     risk: Risk = "medium"
+    is_binding: bool = False
 
     def to_schema(self) -> dict[str, Any]:
         """Return the tool as a chat request lists it; a copy, every time."""
@@ -52,6 +55,7 @@ class Registry:
     def __init__(self, tools: Sequence[Tool]) -> None:
         self._tools: Mapping[str, Tool] = {tool.name: tool for tool in tools}
         self._schemas = {tool.name: copy.deepcopy(tool.parameters) for tool in tools}
+        self._binding = {tool.name for tool in tools if tool.is_binding}
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -67,6 +71,23 @@ class Registry:
     def schemas(self) -> Mapping[str, dict[str, Any]]:
         """JSON Schema of each tool's arguments by its name; for reading, since every call is checked by them."""
         return self._schemas
+
+    def bind(self, offered: Mapping[str, dict[str, Any] | None]) -> Mapping[str, dict[str, Any] | None]:
+        """Return the schema that each function's arguments are checked by.
+
+        Args:
+            offered: the schemas that a request gives for its functions; None for a custom tool.
+
+        Returns:
+            Those, and the registry's for what the request does not offer. Where an operator's file says what a tool
+            takes, a caller's schema may narrow that and never widen it.
+        """
+        bound: dict[str, dict[str, Any] | None] = {**self._schemas, **offered}
+        for name in self._binding & offered.keys():
+            schema = offered[name]
+            if schema is not None and schema != self._schemas[name]:
+                bound[name] = join_schemas([self._schemas[name], schema], "allOf")
+        return bound
 
     def find(self, name: str) -> Tool | None:
         """Return a tool by its exact name; its parameters are a copy."""
@@ -168,7 +189,8 @@ def load_registry(path: Path | None) -> Registry:
         return Registry(CANONICAL)
     entries = read_entries(path, {tool.name for tool in CANONICAL})
     own = [
-        Tool(entry.name, entry.description, entry.parameters, entry.tool_class, _RISKS[entry.risk]) for entry in entries
+        Tool(entry.name, entry.description, entry.parameters, entry.tool_class, _RISKS[entry.risk], entry.is_binding)
+        for entry in entries
     ]
     return Registry([*CANONICAL, *own])
 

@@ -147,6 +147,22 @@ def test_registry_reads_an_operators_file(tmp_path: Path) -> None:
     assert names_of(build_tools_from_allowlist(["billing"])) == []
 
 
+def test_registry_holds_callers_to_an_operators_parameters(tmp_path: Path) -> None:
+    """A caller may narrow them; what the file does not say, and the canonical tools', a caller may define."""
+    registry = load(tmp_path, OWN)
+    loose: dict[str, Any] = {"type": "object", "properties": {"copies": {"$ref": "#/$defs/n"}}, "$defs": {"n": {}}}
+    offered = {"send_invoice": loose, "look_up-2": loose, "exec_code": loose, "other": loose, "free": None}
+    bound = registry.bind(offered)
+    assert [bound[name] for name in ("look_up-2", "exec_code", "other", "free")] == [loose, loose, loose, None]
+    assert bound["open_url"] == registry.schemas["open_url"]
+    check_schema(bound["send_invoice"])
+    assert check_arguments(bound["send_invoice"], '{"customer": "on", "copies": 3}') is None
+    assert check_arguments(bound["send_invoice"], '{"customer": "on", "copies": 4}') is not None
+    narrow = {"properties": {"copies": {"const": 1}}}
+    assert check_arguments(registry.bind({"send_invoice": narrow})["send_invoice"], '{"customer": "on", "copies": 2}')
+    assert registry.bind({"send_invoice": None})["send_invoice"] is None
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
