@@ -202,21 +202,28 @@ class _Sieve:
             if isinstance(label, str):
                 self.servers.append(label)
             return entry if self.admits(kind, is_hosted=True) else None
-        name, holder = _read_named(field, kind, entry)
+        name, holder = _read_named(field, kind, entry, is_flat=field == "functions" or self._dialect != "chat")
         if not self.admits(name, is_hosted=False):
             return None
         schemas = self.functions.setdefault(name, [])
         if kind == "function":
             schema = _read_schema(field, name, holder)
-            if schema not in schemas:
-                schemas.append(schema)
+            try:
+                if schema not in schemas:
+                    schemas.append(schema)
+            except RecursionError:
+                raise InvalidRequest(
+                    f"A function's parameters in '{field}' are nested too deeply.", param=field
+                ) from None
         return entry
 
     def _sift_namespace(self, field: str, entry: dict[str, Any]) -> dict[str, Any] | None:
         name: Any = entry.get("name")
         if not isinstance(name, str) or not name:
             raise InvalidRequest(f"Every namespace in '{field}' needs a name.", param=field)
-        inner: Any = entry.get("tools")
+        inner = _read_list(f"{field}.tools", entry.get("tools"))
+        if any(one.get("type") == "namespace" for one in inner):
+            raise InvalidRequest(f"A namespace in '{field}' holds a namespace.", param=field)
         left = self.sift(f"{field}.tools", inner)
         if not left:
             return None if inner else entry
@@ -237,12 +244,12 @@ def _read_kind(field: str, entry: dict[str, Any]) -> str:
     return kind
 
 
-def _read_named(field: str, kind: str, entry: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Return a function's name and what holds its definition: the entry itself, or its member of the type's name."""
+def _read_named(field: str, kind: str, entry: dict[str, Any], *, is_flat: bool) -> tuple[str, dict[str, Any]]:
+    """Return a function's name and what holds its definition: in chat a member of the type's name, else the entry."""
     holders = [cast("dict[str, Any]", h) for h in (entry.get("function"), entry.get("custom")) if isinstance(h, dict)]
-    holders.append(entry)
-    names = [(h["name"], h) for h in holders if h.get("name") is not None]
-    if not names or not all(isinstance(name, str) and name for name, _ in names):
+    names = [(h["name"], h) for h in [*holders, entry] if h.get("name") is not None]
+    is_whole = is_flat or isinstance(entry.get(kind), dict)
+    if not names or not is_whole or not all(isinstance(name, str) and name for name, _ in names):
         raise InvalidRequest(f"Every {kind} in '{field}' needs a name.", param=field)
     if len({name for name, _ in names}) > 1:
         # Which of the names an upstream reads is anybody's guess.

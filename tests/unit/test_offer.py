@@ -77,6 +77,13 @@ RESPONSES = st.fixed_dictionaries(
 ALLOWED = st.sets(st.sampled_from(EVERY))
 
 
+def nest(depth: int) -> dict[str, Any]:
+    schema: dict[str, Any] = {}
+    for _ in range(depth):
+        schema = {"not": schema}
+    return schema
+
+
 def name_of(tool: dict[str, Any]) -> str:
     return tool.get("function", tool.get("custom", tool)).get("name") or tool["type"]
 
@@ -225,9 +232,17 @@ def test_choice_of_a_denied_tool_is_forced(choice: Any, forced: str | None) -> N
         pytest.param("chat", {"tools": [{"type": "function", "function": {"name": ""}}]}, id="empty-name"),
         pytest.param("chat", {"tools": [{"type": "function", "function": {"name": 5}}]}, id="name-of-another-type"),
         pytest.param("chat", {"tools": [{"type": "function", "name": "b", "function": {"name": "a"}}]}, id="two-names"),
+        pytest.param("chat", {"tools": [{"type": "function", "name": "b"}]}, id="name-beside"),
+        pytest.param("chat", {"tools": [{"type": "custom", "function": {"name": "b"}}]}, id="other-member"),
         pytest.param("chat", {"functions": ["a"]}, id="text"),
         pytest.param("responses", {"tools": [{"type": "namespace", "name": "x"}]}, id="namespace-without-tools"),
         pytest.param("responses", {"tools": [{"type": "namespace", "tools": []}]}, id="namespace-without-name"),
+        pytest.param(
+            "responses",
+            {"tools": [{"type": "namespace", "name": "x", "tools": [{"type": "namespace", "name": "y", "tools": []}]}]},
+            id="namespace-in-a-namespace",
+        ),
+        pytest.param("chat", {"functions": [{"name": "a", "parameters": nest(5_000)} for _ in "ab"]}, id="deep-twice"),
         pytest.param("responses", {"input": [{"type": "additional_tools", "tools": "a"}]}, id="item"),
         pytest.param("responses", {"tools": [{"type": "function", "name": "a", "parameters": [1]}]}, id="parameters"),
     ],
