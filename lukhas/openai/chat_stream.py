@@ -21,6 +21,8 @@ from lukhas.openai.wire import encode_json
 
 DONE: Final = b"data: [DONE]\n\n"
 _QUIET: Final = b":\n\n"
+# Comments by which servers keep a connection alive.
+_KEEP_ALIVE: Final = frozenset((b"", b"keep-alive", b"keepalive", b"ping", b"heartbeat", b"OPENROUTER PROCESSING"))
 _LINE_END: Final = re.compile(rb"\r\n|\n|\r")
 # Fields of an event beside its data that the gateway passes on, as long as they are plain words.
 _FIELD_LINE: Final = re.compile(rb"(?:event|id): ?[A-Za-z0-9_.:-]{0,128}|retry: ?[0-9]{1,9}")
@@ -50,6 +52,7 @@ class ChatRewriter:
         "_held_chars",
         "_held_found",
         "_is_flushed",
+        "_last",
         "_summary",
         "has_error",
         "is_blocked",
@@ -67,6 +70,7 @@ class ChatRewriter:
         self._held_found: list[Found] = []
         self._held_chars = 0
         self._is_flushed = False
+        self._last = DONE
         self.is_over = False
         self.is_blocked = False
         self.has_error = False
@@ -96,10 +100,13 @@ class ChatRewriter:
             found = event_data(raw)
             prefix, is_clean = _read_lines(raw)
             if found is None or not found.strip():
+                if found is None and prefix and is_clean:
+                    return (raw,)
                 return (prefix + b"\n",) if prefix else (_QUIET,)
             data = found
         if is_done(data):
             self.is_over = True
+            self._last = raw if is_clean else DONE
             return ()
         event = _parse(data)
         choices: Any = event.get("choices")
@@ -137,7 +144,7 @@ class ChatRewriter:
 
     def end(self) -> bytes:
         """Return the last event; empty where upstream's stream broke off before it."""
-        return DONE if self.is_over else b""
+        return self._last if self.is_over else b""
 
     def _take_token(self, raw: bytes, event: dict[str, Any], choice: Any, is_clean: bool) -> Sequence[bytes] | None:
         """Take the usual event, one piece of text of one choice; None where it is another one.
@@ -343,7 +350,7 @@ def _write(event: dict[str, Any]) -> bytes:
 def _read_lines(raw: bytes) -> tuple[bytes, bool]:
     """Return an event's lines beside its data as they may be released, and whether that is all of them.
 
-    A comment may say anything, so only its colon stays.
+    A comment may say anything, so of one that is not known only the colon stays.
     """
     lines: list[bytes] = []
     is_clean = True
@@ -351,8 +358,9 @@ def _read_lines(raw: bytes) -> tuple[bytes, bool]:
         if not line or line.partition(b":")[0] == b"data":
             continue
         if line.startswith(b":"):
-            is_clean = is_clean and line == b":"
-            lines.append(b":")
+            is_known = line[1:].strip() in _KEEP_ALIVE
+            is_clean = is_clean and is_known
+            lines.append(line if is_known else b":")
         elif _FIELD_LINE.fullmatch(line):
             lines.append(line)
         else:

@@ -120,7 +120,8 @@ def test_chat_stream_deep_event_passes_or_is_broken(depth: int) -> None:
     ("raw", "expected"),
     [
         pytest.param(b": SECRET\n\n", b":\n\n", id="comment"),
-        pytest.param(b":\r\n\r\n", b":\n\n", id="comment-crlf"),
+        pytest.param(b": keep-alive\n\n", b": keep-alive\n\n", id="keep-alive"),
+        pytest.param(b":\r\n\r\n", b":\r\n\r\n", id="comment-crlf"),
         pytest.param(b"\n", b":\n\n", id="empty-line"),
         pytest.param(b"event: ping\n\n", b"event: ping\n\n", id="named-without-data"),
         pytest.param(b"event: a SECRET\n\n", b":\n\n", id="name-of-many-words"),
@@ -129,7 +130,7 @@ def test_chat_stream_deep_event_passes_or_is_broken(depth: int) -> None:
     ],
 )
 def test_chat_stream_event_without_data_says_nothing(raw: bytes, expected: bytes) -> None:
-    """Keep-alives pass; what a comment says does not."""
+    """Known keep-alives pass; what any other comment says does not."""
     assert list(ChatRewriter(FakeGuard(), AnswerSummary()).take(raw)) == [expected]
 
 
@@ -439,3 +440,17 @@ def test_chat_stream_match_among_many_details_is_found(word: str, is_split: bool
     released = "".join(one["text"] for one in stream.choice()["delta"].get("details", []))
     expected = "" if word == "SECRET" else "".join(texts).replace("HIDDEN", MARK)
     assert released == expected
+
+
+@pytest.mark.parametrize(
+    ("raw", "last"),
+    [
+        pytest.param(b"data:[DONE]\r\n\r\n", b"data:[DONE]\r\n\r\n", id="as-it-came"),
+        pytest.param(b": SECRET\ndata: [DONE]\n\n", DONE, id="with-a-comment"),
+    ],
+)
+def test_chat_stream_last_event_is_the_upstreams(raw: bytes, last: bytes) -> None:
+    """It is for the end, and what came after it is not read."""
+    rewriter = ChatRewriter(FakeGuard(), AnswerSummary())
+    assert rewriter.end() == b"" and rewriter.take(raw) == () and rewriter.is_over and rewriter.end() == last
+    assert not rewriter.is_blocked and rewriter.take(START) == ()
