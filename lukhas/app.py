@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 from lukhas.api import operations
 from lukhas.api.control import add_problem_handlers, describe_app
 from lukhas.api.openai_compat import OpenAISurface
-from lukhas.api.v1 import audit, modulate, policy, policy_verify, sensitivity, signals
+from lukhas.api.v1 import audit, incident, limit, modulate, policy, policy_verify, sensitivity, signal_release, signals
 from lukhas.gateway.runtime import Runtime, open_runtime
 from lukhas.modulation import prover
 from lukhas.settings import Settings
@@ -66,6 +66,10 @@ def serve_runtime(runtime: Runtime) -> Application:
         runtime, **describe_app(), lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url="/openapi.json"
     )
     add_problem_handlers(app)
-    for module in (operations, audit, modulate, policy, policy_verify, sensitivity, signals):
+    modules = (
+        *(operations, audit, incident, limit, modulate, policy, policy_verify),
+        *(sensitivity, signal_release, signals),
+    )
+    for module in modules:
         app.include_router(module.router)
     return app

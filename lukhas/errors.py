@@ -200,6 +200,7 @@ class LimitReached(RequestError):
 
     Attributes:
         retry_after_s: when the same request can succeed, in seconds from now.
+        headers: what the answer carries beside it, as raw headers: limits, what is left of them, when they reset.
     """
 
     code = "limit_reached"
@@ -208,6 +209,7 @@ class LimitReached(RequestError):
     def __init__(self, message: str, *, retry_after_s: float, hint: str = "", param: str | None = None) -> None:
         super().__init__(message, hint=hint, param=param)
         self.retry_after_s = retry_after_s
+        self.headers: list[tuple[bytes, bytes]] = []
 
 
 class RateLimited(LimitReached):

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Coroutine
+from typing import Any, Final
 from urllib.parse import quote
 
 import structlog
@@ -10,15 +13,26 @@ import structlog
 from lukhas.api.asgi import ClientGone, Departure, Headers, Message, Receive, Scope, Send, read_body, send_answer
 from lukhas.api.auth import authenticate
 from lukhas.api.problems import openai_error, retry_headers, unexpected
-from lukhas.errors import LukhasError, NotFound
-from lukhas.gateway.pipeline import Incoming, Reply
+from lukhas.errors import InvalidRequest, LukhasError, NotFound
+from lukhas.gateway.answering import Reply
+from lukhas.gateway.equipment import DIALECTS
+from lukhas.gateway.pipeline import Incoming, Operation
 from lukhas.gateway.runtime import Runtime
 from lukhas.ids import make_id
+from lukhas.openai.call import Call, DialectName, ObjectRef
 from lukhas.openai.headers import request_headers, response_headers
 from lukhas.openai.upstream import UpstreamRequest, check_path
+from lukhas.openai.wire import Extension
 
 log = structlog.get_logger("lukhas.api")
 
+_CALLS: Final[dict[str, DialectName]] = {
+    "/v1/chat/completions": "chat",
+    "/v1/responses": "responses",
+    "/v1/embeddings": "embeddings",
+    "/v1/moderations": "moderations",
+}
+_OBJECT_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,200}\Z", re.ASCII)
 _JSON = (b"content-type", b"application/json")
 
 
@@ -46,27 +60,70 @@ class OpenAISurface:
     async def _route(self, scope: Scope, receive: Receive, sent: _Sent, headers: Headers, request_id: str) -> None:
         path: str = scope["path"].rstrip("/") or "/"
         method: str = scope["method"]
-        if path == "/v1/chat/completions":
+        dialect = _CALLS.get(path)
+        if dialect is not None:
             if method != "POST":
                 return await _refuse_method(sent, headers, b"POST")
-            return await self._chat(scope, receive, sent, headers, request_id)
+            return await self._call(scope, receive, sent, headers, request_id, dialect)
+        if path.startswith("/v1/responses/"):
+            return await self._operate(scope, receive, sent, headers, request_id, path, method)
         if path == "/v1/models" or path.startswith("/v1/models/"):
             if method != "GET":
                 return await _refuse_method(sent, headers, b"GET")
             return await self._models(scope, path, sent, headers)
         authenticate(scope, self._runtime)
-        raise NotFound("This gateway does not serve that path.", hint="It serves /v1/chat/completions and /v1/models.")
+        raise NotFound("This gateway does not serve that path.", hint=f"It serves {', '.join(_CALLS)} and /v1/models.")
 
-    async def _chat(self, scope: Scope, receive: Receive, sent: _Sent, headers: Headers, request_id: str) -> None:
+    async def _call(
+        self, scope: Scope, receive: Receive, sent: _Sent, headers: Headers, request_id: str, dialect: DialectName
+    ) -> None:
         runtime = self._runtime
         key = authenticate(scope, runtime)
         runtime.check_serving()
         body = await read_body(scope, receive, runtime.settings.max_body_bytes)
         incoming = Incoming(request_id, key, scope["headers"], body, headers)
+        await self._attend(receive, sent, runtime.pipeline.run(incoming, DIALECTS[dialect]))
+
+    async def _operate(
+        self, scope: Scope, receive: Receive, sent: _Sent, headers: Headers, request_id: str, path: str, method: str
+    ) -> None:
+        """Fetch, delete or cancel a response that was made before."""
+        runtime = self._runtime
+        key = authenticate(scope, runtime)
+        runtime.check_serving()
+        response_id, _, action = path.removeprefix("/v1/responses/").partition("/")
+        if action not in ("", "cancel") or not _OBJECT_ID.match(response_id):
+            raise NotFound(
+                "This gateway does not serve that path.", hint="It serves /v1/responses/{id} and its cancel."
+            )
+        allowed = b"POST" if action else b"GET, DELETE"
+        if method.encode() not in allowed.split(b", "):
+            return await _refuse_method(sent, headers, allowed)
+        query: bytes = scope.get("query_string", b"")
+        if b"stream" in query:
+            raise InvalidRequest("A response is fetched whole here: 'stream' is not served.", param="stream")
+        await read_body(scope, receive, runtime.settings.max_body_bytes)
+        incoming = Incoming(request_id, key, scope["headers"], b"", headers)
+        call = Call(
+            "responses",
+            f"/responses/{response_id}",
+            {},
+            "",
+            False,
+            None,
+            Extension(),
+            objects=(ObjectRef("response", response_id, ("id",)),),
+        )
+        name = "cancel" if action else "delete" if method == "DELETE" else "retrieve"
+        operation = Operation(name, method, f"/responses/{response_id}" + (f"/{action}" if action else ""))
+        await self._attend(receive, sent, runtime.pipeline.operate(incoming, call, operation))
+
+    async def _attend(self, receive: Receive, sent: _Sent, work: Coroutine[Any, Any, Reply]) -> None:
+        """Do a call's work for as long as its client is there."""
         departure = Departure(receive)
         try:
             with departure:
-                await self._answer(await runtime.pipeline.chat(incoming), sent)
+                await self._answer(await work, sent)
         except asyncio.CancelledError:
             if not departure.gone:
                 raise

@@ -69,7 +69,7 @@ def retry_headers(error: errors.LukhasError) -> Headers:
         wait = f"{max(1, math.ceil(error.retry_after_s))}".encode()
         # A client that waits for tomorrow inside one call would only look hung.
         again = b"false" if isinstance(error, errors.BudgetExhausted) else b"true"
-        return [(b"retry-after", wait), (b"x-should-retry", again)]
+        return [(b"retry-after", wait), (b"x-should-retry", again), *error.headers]
     if isinstance(error, errors.UpstreamUnreachable):
         return [(b"x-should-retry", b"true")]
     if isinstance(error, errors.Unauthenticated):

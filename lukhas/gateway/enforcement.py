@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Final, cast
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import msgspec
 
 from lukhas.audit.redaction import redact_text
 from lukhas.errors import PolicyDenied
 from lukhas.modulation.dispatcher import Decision, Dispatcher, Step
-from lukhas.modulation.policy import UNKNOWN_CLASS, Policy, Style
+from lukhas.modulation.policy import UNKNOWN_CLASS, Policy
+from lukhas.openai.call import Call, Dialect, DialectName
 from lukhas.openai.capabilities import CHAT_FIELDS, Capability, decode, is_foreign_word
-from lukhas.openai.tooling import Stripped, strip_tools
+from lukhas.openai.chat import ChatDialect
+from lukhas.openai.offer import Stripped, strip_tools
+from lukhas.openai.response import RESPONSE_FIELDS, read_field, write_field
 
-MAX_STOPS: Final = 4
-_SYSTEM_ROLES: Final = ("system", "developer")
+# By dialect, every field by which a caller may set a parameter; a dot leads into an object.
+FIELDS: Final[Mapping[DialectName, Mapping[str, tuple[str, ...]]]] = {
+    "chat": CHAT_FIELDS,
+    "responses": RESPONSE_FIELDS,
+    "embeddings": {},
+    "moderations": {},
+}
+CHAT: Final = ChatDialect()
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -32,7 +41,9 @@ class Applied(msgspec.Struct, frozen=True):
     stripped: Stripped
 
 
-def read_caller(body: Mapping[str, Any], dispatcher: Dispatcher) -> dict[str, float | int]:
+def read_caller(
+    body: Mapping[str, Any], dispatcher: Dispatcher, dialect: DialectName = "chat"
+) -> dict[str, float | int]:
     """Return the caller's own parameters in the policy's units; of several spellings the tightest.
 
     Raises:
@@ -40,12 +51,12 @@ def read_caller(body: Mapping[str, Any], dispatcher: Dispatcher) -> dict[str, fl
     """
     found: dict[str, float | int] = {}
     specs = dispatcher.policy.parameters
-    for parameter, names in CHAT_FIELDS.items():
+    for parameter, names in FIELDS[dialect].items():
         spec = specs.get(parameter)
         if spec is None or spec.kind not in ("number", "integer"):
             continue
         for name in names:
-            value = body.get(name)
+            value = read_field(body, name)
             if value is None:
                 continue
             if isinstance(value, str) and is_foreign_word(parameter, value):
@@ -58,10 +69,23 @@ def read_caller(body: Mapping[str, Any], dispatcher: Dispatcher) -> dict[str, fl
     return found
 
 
-def apply_decision(body: dict[str, Any], decision: Decision, dispatcher: Dispatcher, capability: Capability) -> Applied:
+def apply_decision(
+    body: dict[str, Any],
+    decision: Decision,
+    dispatcher: Dispatcher,
+    capability: Capability,
+    *,
+    dialect: Dialect = CHAT,
+    allows_function: Callable[[str], bool] | None = None,
+    allows_hosted: Callable[[str], bool] | None = None,
+) -> Applied:
     """Return the request with the decision written into it; the given body is not changed.
 
     Adds to the decision's trace what a model could not take and which tools went.
+
+    Args:
+        dialect: how the request is written.
+        allows_function, allows_hosted: which tools may stay; by default what the decision's allowlist says.
 
     Raises:
         InvalidRequest: a tool-bearing field that cannot be read.
@@ -70,9 +94,10 @@ def apply_decision(body: dict[str, Any], decision: Decision, dispatcher: Dispatc
     policy = dispatcher.policy
     allowlist = decision.tools
     kept, stripped = strip_tools(
+        dialect.name,
         body,
-        lambda name: policy.allows_tool(allowlist, name),
-        lambda kind: policy.allows_hosted(allowlist, kind),
+        allows_function or (lambda name: policy.allows_tool(allowlist, name)),
+        allows_hosted or (lambda kind: policy.allows_hosted(allowlist, kind)),
     )
     if stripped.forced is not None:
         raise denied_tool(policy, stripped.forced)
@@ -83,11 +108,13 @@ def apply_decision(body: dict[str, Any], decision: Decision, dispatcher: Dispatc
         decision.trace.append(Step("tools", "tools", before, left, rule=f"allowlist [{', '.join(allowlist)}]"))
     written: dict[str, Any] = {}
     for parameter in decision.touched:
-        _write_parameter(parameter, body, written, decision, dispatcher, capability)
+        _write_parameter(parameter, body, written, decision, dispatcher, capability, dialect.name)
+    changed = dict(kept)
+    for name, value in written.items():
+        changed |= write_field(changed, name, value)
     style = policy.styles.get(decision.style)
-    changed = {**kept, **written}
-    if style is not None:
-        changed |= _style_fields(body, style)
+    if style is not None and (style.preamble or style.prefix or style.stop):
+        changed |= dialect.add_style(body, preamble=style.preamble, prefix=style.prefix, stop=style.stop)
     return Applied(changed, written, stripped)
 
 
@@ -115,13 +142,15 @@ def _write_parameter(
     decision: Decision,
     dispatcher: Dispatcher,
     capability: Capability,
+    dialect: DialectName,
 ) -> None:
     spec = dispatcher.policy.parameters[parameter]
-    if parameter not in CHAT_FIELDS or spec.kind not in ("number", "integer"):
+    fields = FIELDS[dialect]
+    if parameter not in fields or spec.kind not in ("number", "integer"):
         return
-    sent = [name for name in CHAT_FIELDS[parameter] if body.get(name) is not None]
+    sent = [name for name in fields[parameter] if read_field(body, name) is not None]
     if not sent:
-        field = capability.chat_field(parameter)
+        field = capability.field(dialect, parameter)
         if field is not None:
             written[field] = capability.encode(parameter, decision.parameters[parameter])
             return
@@ -129,53 +158,33 @@ def _write_parameter(
         decision.trace.append(Step(parameter, "capability", value, "left out", rule="the model does not take it"))
         return
     for name in sent:
-        own = decode(parameter, name, body[name])
+        own = decode(parameter, name, read_field(body, name))
         # Every further spelling is limited by itself: any of them may be the one that the upstream reads.
         value = decision.parameters[parameter] if len(sent) == 1 else dispatcher.limit(decision, parameter, own)
         if value != own:
             written[name] = capability.encode(parameter, value)
 
 
-def _style_fields(body: dict[str, Any], style: Style) -> dict[str, Any]:
-    fields: dict[str, Any] = {}
-    messages = cast("list[dict[str, Any]]", body["messages"])
-    if style.preamble or style.prefix:
-        changed = list(messages)
-        if style.prefix:
-            _add_prefix(changed, style.prefix)
-        if style.preamble:
-            # After the caller's own leading instructions, so that ours is the last word on how to answer.
-            place = 0
-            while place < len(changed) and changed[place].get("role") in _SYSTEM_ROLES:
-                place += 1
-            role = changed[place - 1]["role"] if place else "system"
-            changed.insert(place, {"role": role, "content": style.preamble})
-        fields["messages"] = changed
-    if style.stop:
-        own: Any = body.get("stop")
-        stops = [own] if isinstance(own, str) else list(cast("list[Any]", own)) if isinstance(own, list) else []
-        new = [stop for stop in style.stop if stop not in stops]
-        stops, added = stops + new, len(new)
-        # The caller's come first, and are the upstream's to judge where they are too many.
-        fields["stop"] = stops[: max(MAX_STOPS, len(stops) - added)]
-    return fields
+def limit_output(body: Mapping[str, Any], dialect: DialectName, capability: Capability, cap: int) -> dict[str, Any]:
+    """Return the fields that change so that an answer has at most `cap` tokens; every spelling is limited."""
+    changed: dict[str, Any] = {}
+    names = FIELDS[dialect].get("max_output_tokens", ())
+    sent = [name for name in names if read_field(body, name) is not None]
+    for name in sent:
+        value: Any = read_field(body, name)
+        if isinstance(value, int) and value > cap:
+            changed |= write_field({**body, **changed}, name, cap)
+    if not sent:
+        field = capability.field(dialect, "max_output_tokens")
+        if field is not None:
+            changed |= write_field(body, field, cap)
+    return changed
 
 
-def _add_prefix(messages: list[dict[str, Any]], prefix: str) -> None:
-    for position in range(len(messages) - 1, -1, -1):
-        message = messages[position]
-        if message.get("role") != "user":
-            continue
-        content: Any = message.get("content")
-        if isinstance(content, str):
-            messages[position] = {**message, "content": f"{prefix}{content}"}
-            return
-        if isinstance(content, list):
-            parts = list(cast("list[Any]", content))
-            for index, part in enumerate(parts):
-                if isinstance(part, dict) and cast("dict[str, Any]", part).get("type") == "text":
-                    text: Any = cast("dict[str, Any]", part).get("text")
-                    if isinstance(text, str):
-                        parts[index] = {**part, "text": f"{prefix}{text}"}
-                        messages[position] = {**message, "content": parts}
-                        return
+def wish_output(call: Call) -> int | None:
+    """Return how many tokens a call may produce at most, all its choices together; None where it does not say."""
+    names = FIELDS[call.dialect].get("max_output_tokens")
+    if names is None:
+        return 0
+    limits = [value for name in names if isinstance(value := read_field(call.body, name), int)]
+    return max(0, min(limits)) * call.choices if limits else None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 
 from lukhas.access.keys import ApiKey
 from lukhas.errors import Forbidden, SignalError
+from lukhas.gateway.sensors import Reading
 from lukhas.modulation.policy import SignalSpec
 from lukhas.modulation.signals import Signal, require_known
 from lukhas.modulation.state import Effective, Receipt, SignalState, Subject
@@ -22,12 +24,25 @@ class Ignored(msgspec.Struct, frozen=True):
     retry_after_ms: int
 
 
+class Taken(msgspec.Struct, frozen=True):
+    """What became of the signals that a call brought.
+
+    Attributes:
+        own: those that hold for this call alone.
+    """
+
+    own: tuple[Signal, ...] = ()
+    ignored: tuple[Ignored, ...] = ()
+
+
+NOTHING_TAKEN: Final = Taken()
+
+
 class Sensed(msgspec.Struct, frozen=True):
     """The levels that count for a call, and where each comes from."""
 
     levels: dict[str, float]
     evidence: dict[str, Effective]
-    ignored: tuple[Ignored, ...] = ()
 
 
 def list_subjects(session: str | None, user: str | None, key: ApiKey) -> list[Subject]:
@@ -101,7 +116,7 @@ def emit_signals(
     return receipts
 
 
-def sense(
+def take_signals(
     state: SignalState,
     subjects: Sequence[Subject],
     signals: Sequence[Signal],
@@ -109,25 +124,38 @@ def sense(
     specs: Mapping[str, SignalSpec],
     metrics: Metrics,
     now_ms: int,
-) -> Sensed:
-    """Take a call's signals in and return the levels that count for it.
+) -> Taken:
+    """Take a call's signals in.
 
     They are emitted at the nearest of session and user that the call names, and live on there. A call that names
     neither speaks for itself only: its signals end with it.
+
+    Raises:
+        UnknownSignal, Forbidden: as `check_may_emit`.
     """
-    ignored: tuple[Ignored, ...] = ()
-    own: list[Signal] = []
-    if signals:
-        check_may_emit(key, signals, specs)
-        if subjects[0].scope in ("session", "user"):
-            receipts = emit_signals(state, subjects[0], signals, key, "call", metrics, now_ms)
-            ignored = tuple(
-                Ignored(signal.name, signal.level, receipt.retry_after_ms)
-                for signal, receipt in zip(signals, receipts, strict=True)
-                if not receipt.accepted
-            )
-        else:
-            own = list(signals)
+    if not signals:
+        return NOTHING_TAKEN
+    check_may_emit(key, signals, specs)
+    if subjects[0].scope not in ("session", "user"):
+        return Taken(own=tuple(signals))
+    receipts = emit_signals(state, subjects[0], signals, key, "call", metrics, now_ms)
+    ignored = tuple(
+        Ignored(signal.name, signal.level, receipt.retry_after_ms)
+        for signal, receipt in zip(signals, receipts, strict=True)
+        if not receipt.accepted
+    )
+    return Taken(ignored=ignored)
+
+
+def read_levels(
+    state: SignalState,
+    subjects: Sequence[Subject],
+    own: Sequence[Signal],
+    key: ApiKey,
+    specs: Mapping[str, SignalSpec],
+    now_ms: int,
+) -> Sensed:
+    """Return the levels that count for a call: what its subjects hold, and what it says of itself alone."""
     evidence = state.levels(subjects, now_ms)
     for signal in own:
         spec = specs[signal.name]
@@ -137,4 +165,40 @@ def sense(
         ):
             continue
         evidence[signal.name] = Effective(signal.level, "call", f"call:{key.key_id}")
-    return Sensed({name: effective.level for name, effective in evidence.items()}, evidence, ignored)
+    return Sensed({name: effective.level for name, effective in evidence.items()}, evidence)
+
+
+def add_readings(
+    sensed: Sensed, readings: Sequence[tuple[str, Reading, str]], specs: Mapping[str, SignalSpec]
+) -> tuple[Sensed, list[dict[str, Any]]]:
+    """Merge what sensors read: of a guard the highest counts, of a style signal an emitted one comes first.
+
+    Args:
+        readings: signal, reading and the sensor's name.
+
+    Returns:
+        The levels, and every reading as the record has it, with whether it counted.
+    """
+    if not readings:
+        return sensed, []
+    evidence = dict(sensed.evidence)
+    noted: list[dict[str, Any]] = []
+    for name, reading, sensor in readings:
+        spec = specs.get(name)
+        known = evidence.get(name)
+        counts = spec is not None and reading.level >= spec.min_level
+        if known is not None and (spec is None or spec.role == "style" or known.level >= reading.level):
+            # Of two sensors of one style signal, the higher one counts.
+            counts = counts and known.scope == "sensor" and reading.level > known.level
+        if counts:
+            evidence[name] = Effective(reading.level, "sensor", f"sensor:{sensor}")
+        noted.append(
+            {
+                "sensor": sensor,
+                "signal": name,
+                "level": round(reading.level, 6),
+                "evidence": reading.evidence,
+                "counted": counts,
+            }
+        )
+    return Sensed({name: effective.level for name, effective in evidence.items()}, evidence), noted

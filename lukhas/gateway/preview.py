@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from lukhas.gateway.enforcement import apply_decision, read_caller
+from lukhas.gateway.enforcement import CHAT, apply_decision, read_caller
 from lukhas.modulation.dispatcher import Modulator
 from lukhas.modulation.signals import Signal
 from lukhas.openai.capabilities import CapabilityTable
-from lukhas.openai.wire import encode_json, parse_chat
+from lukhas.openai.wire import encode_json
 
 DEFAULT_MODEL = "gpt-4o-mini"
 
@@ -38,7 +38,7 @@ def preview(
     body: dict[str, Any] = {"messages": [{"role": "user", "content": ""}], **(request or {})}
     if model is not None or "model" not in body:
         body["model"] = DEFAULT_MODEL if model is None else model
-    chat = parse_chat(encode_json(body))
+    chat = CHAT.parse(encode_json(body))
     decision = modulator.combine(signals, caller=read_caller(chat.body, modulator.dispatcher))
     applied = apply_decision(chat.body, decision, modulator.dispatcher, capabilities.find(chat.model))
     document = decision.to_dict()

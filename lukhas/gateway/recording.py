@@ -6,12 +6,17 @@ import asyncio
 import contextlib
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from lukhas.access.meter import Reservation
 from lukhas.access.ring import ApiKey
 from lukhas.audit.store import Appended, AuditRecord, AuditStore
 from lukhas.clock import Clock
 from lukhas.errors import LukhasError, StorageUnavailable
+from lukhas.gateway.incident import IncidentRow, IncidentStore
+from lukhas.gateway.sensors import Observation
+from lukhas.gateway.violation import Violation
 from lukhas.telemetry import Metrics
 
 _LOOK_EVERY_S: Final = 0.25
@@ -26,36 +31,49 @@ class Recorder:
         deadline_s: longest wait for one durable record.
     """
 
-    def __init__(self, audit: AuditStore, clock: Clock, metrics: Metrics, deadline_s: float) -> None:
+    def __init__(
+        self, audit: AuditStore, incidents: IncidentStore, clock: Clock, metrics: Metrics, deadline_s: float
+    ) -> None:
         self.metrics = metrics
         self._audit = audit
+        self._incidents = incidents
         self._clock = clock
         self._deadline_s = deadline_s
         self._waiting: deque[tuple[float, asyncio.Future[Appended]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    def append(self, call: CallRecord, kind: str, body: dict[str, Any]) -> asyncio.Future[Appended]:
+    def append(
+        self, call: CallRecord, kind: str, body: dict[str, Any], rows: Sequence[IncidentRow] = ()
+    ) -> asyncio.Future[Appended]:
         """Start writing one record; its future fails with StorageUnavailable when the deadline passes.
 
         An outcome is owed: it is taken even where the queue is full, or the model would have worked for nothing.
 
+        Args:
+            observation: what the sensors saw, for those that learn; None where none is on.
+        reservation: what the key's limits hold for it; None where it has none.
+        rows: incidents that are stored in the record's own transaction.
+
         Raises:
             Overloaded, StorageUnavailable: the writer does not take it.
         """
-        future = self._audit.append(
-            AuditRecord(
-                kind=kind,
-                audit_id=call.audit_id,
-                tenant=call.key.tenant,
-                key_id=call.key.key_id,
-                request_id=call.request_id,
-                time_ms=self._clock.now_ms(),
-                session=call.session,
-                user=call.user,
-                body=body,
-            ),
-            owed=kind == "outcome",
+        record = AuditRecord(
+            kind=kind,
+            audit_id=call.audit_id,
+            tenant=call.key.tenant,
+            key_id=call.key.key_id,
+            request_id=call.request_id,
+            time_ms=self._clock.now_ms(),
+            session=call.session,
+            user=call.user,
+            body=body,
         )
+        is_owed = kind == "outcome"
+        if rows or (is_owed and call.incidents):
+            # After the decision, or an outcome could come before it in the log where only one of them has incidents.
+            future = self._incidents.append(record, rows, owed=is_owed, after=call.decision)
+        else:
+            future = self._audit.append(record, owed=is_owed)
         # One timer for all: a deadline of its own would cost each record more than its encoding.
         self._waiting.append((time.monotonic() + self._deadline_s, future))
         if self._timer is None:
@@ -80,9 +98,29 @@ class CallRecord:
         session, user: `sub_...` ids.
         started: when it came, in seconds of the monotonic clock.
         decision: the decision's write; None until it was handed to the writer.
+        rows: incidents that the next record takes along.
+        incidents: ids of every incident of this call.
+        was_sent: whether the upstream may have worked for it, so that what was reserved counts.
+        on_close: told once how the call ended, with the outcome.
     """
 
-    __slots__ = ("_ended", "_recorder", "audit_id", "decision", "key", "request_id", "session", "started", "user")
+    __slots__ = (
+        "_ended",
+        "_recorder",
+        "audit_id",
+        "decision",
+        "incidents",
+        "key",
+        "observation",
+        "on_close",
+        "request_id",
+        "reservation",
+        "rows",
+        "session",
+        "started",
+        "user",
+        "was_sent",
+    )
 
     def __init__(
         self,
@@ -93,6 +131,7 @@ class CallRecord:
         session: str | None,
         user: str | None,
         started: float,
+        reservation: Reservation | None,
     ) -> None:
         self._recorder = recorder
         self.audit_id = audit_id
@@ -101,8 +140,21 @@ class CallRecord:
         self.session = session
         self.user = user
         self.started = started
+        self.reservation = reservation
         self.decision: asyncio.Future[Appended] | None = None
+        self.rows: list[IncidentRow] = []
+        self.incidents: list[str] = []
+        self.was_sent = False
+        self.observation: Observation | None = None
+        self.on_close: Callable[[dict[str, Any]], None] | None = None
         self._ended = False
+
+    def note_violations(self, violations: Sequence[Violation], rows: Sequence[IncidentRow]) -> None:
+        """Keep incidents for the next record of this call."""
+        self.rows += rows
+        for violation in violations:
+            self.incidents.append(violation.incident_id)
+            self._recorder.metrics.incidents.add(violation.point, violation.category, violation.action)
 
     def decide(self, body: dict[str, Any]) -> None:
         """Start writing the decision.
@@ -110,7 +162,7 @@ class CallRecord:
         Raises:
             Overloaded, StorageUnavailable: the writer does not take it.
         """
-        self.decision = self._recorder.append(self, "decision", body)
+        self.decision = self._recorder.append(self, "decision", body, self._take_rows())
         self._recorder.metrics.in_flight.value += 1
 
     async def decided(self) -> None:
@@ -172,12 +224,18 @@ class CallRecord:
             # A late decision may be written yet. Of one that failed, an outcome would say nothing.
             if failure is not None and str(failure) != _LATE:
                 return None
-        return self._recorder.append(self, "outcome", outcome)
+        return self._recorder.append(self, "outcome", outcome, self._take_rows())
+
+    def _take_rows(self) -> list[IncidentRow]:
+        rows, self.rows = self.rows, []
+        return rows
 
     def _close(self, outcome: dict[str, Any]) -> None:
         self._ended = True
         elapsed = time.monotonic() - self.started
         outcome["duration_ms"] = round(elapsed * 1000, 3)
+        if self.on_close is not None:
+            self.on_close(outcome)
         metrics = self._recorder.metrics
         metrics.in_flight.value -= 1
         metrics.calls.add(outcome["status"])

@@ -1,4 +1,4 @@
-"""Passes a streamed answer on, event by event, and holds its last one back until the outcome is on record."""
+"""Passes a streamed answer on through its guard, and holds its last event back until the outcome is on record."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from typing import Any, Final, cast
 import msgspec
 import orjson
 
-from lukhas.errors import LukhasError, UpstreamBroken, UpstreamError
-from lukhas.openai.sse import SseSplitter, event_data, is_done
+from lukhas.errors import LukhasError, ModerationUnavailable, UpstreamBroken, UpstreamError
+from lukhas.gateway.guard import CallGuard
+from lukhas.moderation.window import StreamWindow
+from lukhas.openai.call import ObjectRef, StreamRewriter
+from lukhas.openai.sse import SseSplitter, event_data
 from lukhas.openai.upstream import UpstreamAnswer
 from lukhas.openai.wire import AnswerSummary, error_body
 
@@ -22,9 +25,11 @@ class Ended(msgspec.Struct):
     """How a stream ended.
 
     Attributes:
-        status: 'ok', 'upstream_error' (the stream carried an error event), or 'broken'.
+        status: 'ok', 'blocked' (the guard ended every choice), 'upstream_error' (the stream carried an error event),
+            or 'broken'.
         last_bytes: what to release once the outcome is durable.
         released_bytes: what went out before.
+        is_whole: whether upstream's body was read to its end.
     """
 
     status: str = "broken"
@@ -41,54 +46,144 @@ def _kind(failure: LukhasError) -> str:
     return "upstream_error" if isinstance(failure, UpstreamError) else "server_error"
 
 
-async def relay_events(answer: UpstreamAnswer, summary: AnswerSummary, ended: Ended) -> AsyncIterator[bytes]:
-    """Yield whole events as they come, all but the last one, which is left in `ended.last_bytes`.
+class Relay:
+    """One streamed answer on its way to the caller.
 
-    A stream that breaks off, falls silent or ends without `[DONE]` leaves an error event there instead.
+    Args:
+        window: where a remote moderator must see the text before the caller does.
+        hides_usage: the caller did not ask for the usage event, so it is read and not passed on.
     """
-    splitter = SseSplitter()
-    chunks = answer.chunks()
-    has_error = False
-    try:
-        async for chunk in chunks:
-            events = splitter.feed(chunk)
-            released: list[bytes] = []
-            for raw in events:
-                data = event_data(raw)
-                if is_done(data):
-                    ended.last_bytes = raw
+
+    def __init__(
+        self,
+        answer: UpstreamAnswer,
+        rewriter: StreamRewriter,
+        guard: CallGuard,
+        summary: AnswerSummary,
+        ended: Ended,
+        *,
+        window: StreamWindow | None = None,
+        moderator: str = "",
+        is_required: bool = True,
+        hides_usage: bool = False,
+    ) -> None:
+        self.ended = ended
+        self.summary = summary
+        self._answer = answer
+        self._rewriter = rewriter
+        self._guard = guard
+        self._is_required = is_required
+        self._window = window
+        self._moderator = moderator
+        self._hides_usage = hides_usage
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """Yield what may be released as it comes, all but the last event, which is left in `ended.last_bytes`.
+
+        A stream that breaks off, falls silent or ends without its last event leaves an error event there instead.
+        """
+        ended, rewriter = self.ended, self._rewriter
+        chunks = self._answer.chunks()
+        splitter = SseSplitter()
+        try:
+            async for chunk in chunks:
+                released = self._take(splitter.feed(chunk))
+                if self._window is not None:
+                    released = await self._check(released, is_last=False)
+                if released:
+                    block = released[0] if len(released) == 1 else b"".join(released)
+                    ended.released_bytes += len(block)
+                    yield block
+                if rewriter.is_over:
                     break
-                has_error = _note(data, summary) or has_error
-                released.append(raw)
+            released = []
+            if not rewriter.is_over and event_data(rest := splitter.flush()) is not None:
+                # The last event's empty line is missing; that the body is whole, the transport has checked.
+                released = self._take([rest.rstrip(b"\r\n") + b"\n\n"])
+            if ended.status != "blocked":
+                released += rewriter.flush()
+                if self._window is not None:
+                    released = await self._check(released, is_last=True)
             if released:
-                block = released[0] if len(released) == 1 else b"".join(released)
+                block = b"".join(released)
                 ended.released_bytes += len(block)
                 yield block
-            if ended.last_bytes:
-                break
-        if not ended.last_bytes:
-            rest = splitter.flush()
-            if not is_done(event_data(rest)):
+            last = ended.last_bytes or rewriter.end()
+            if not last:
                 raise UpstreamBroken("The upstream's stream ended without its last event; the answer is incomplete.")
-            ended.last_bytes = rest.rstrip(b"\r\n") + b"\n\n"
-        else:
-            await _finish(chunks)
-        ended.status = "upstream_error" if has_error else "ok"
-    except UpstreamError as failure:
-        ended.problem = failure
-        ended.last_bytes = ended.error_event(failure)
+            ended.last_bytes = last
+            if ended.status != "blocked":
+                ended.status = "blocked" if rewriter.is_blocked else "upstream_error" if rewriter.has_error else "ok"
+            if ended.status != "blocked":
+                await _finish(chunks)
+        except UpstreamError as failure:
+            ended.status, ended.problem = "broken", failure
+            ended.last_bytes = ended.error_event(failure)
+        except LukhasError as failure:
+            # What could not be judged is not released: the moderator failed, or a rule took too long.
+            ended.status, ended.problem = "failed", failure
+            ended.last_bytes = ended.error_event(failure)
 
+    def object_ids(self) -> list[ObjectRef]:
+        """Return the ids of what the upstream has made for this answer."""
+        return list(self._rewriter.objects)
 
-def _note(data: bytes | None, summary: AnswerSummary) -> bool:
-    """Take an event into the summary; return whether it is an error event."""
-    if not data:
-        return False
-    try:
-        value: Any = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return False
-    summary.add(value)
-    return isinstance(value, dict) and "error" in cast("dict[str, Any]", value)
+    def _take(self, events: list[bytes]) -> list[bytes]:
+        rewriter = self._rewriter
+        released: list[bytes] = []
+        for raw in events:
+            if self._hides_usage and self._is_usage(raw):
+                continue
+            released += rewriter.take(raw)
+            if rewriter.is_over:
+                break
+        return released
+
+    def _is_usage(self, raw: bytes) -> bool:
+        """Take in the event that only reports usage, which the gateway asked for and the caller did not."""
+        if b'"usage"' not in raw:
+            return False
+        try:
+            value: Any = orjson.loads(event_data(raw) or b"")
+        except orjson.JSONDecodeError:
+            return False
+        if not isinstance(value, dict):
+            return False
+        event = cast("dict[str, Any]", value)
+        if event.get("choices") != [] or not isinstance(event.get("usage"), dict):
+            return False
+        noted = AnswerSummary()
+        noted.add(event)
+        self.summary.usage = noted.usage
+        return True
+
+    async def _check(self, released: list[bytes], *, is_last: bool) -> list[bytes]:
+        """Pass events through the remote moderator's window."""
+        window = self._window
+        if window is None:
+            return released
+        texts = list(self._guard.take_released().items())
+        for run, text in texts[:-1]:
+            window.push([], text, run)
+        run, text = texts[-1] if texts else (0, "")
+        window.push(released, text, run)
+        if not is_last and not window.ready():
+            return []
+        try:
+            passed, verdict = await window.drain(is_last)
+        except ModerationUnavailable:
+            if self._is_required:
+                raise
+            self._guard.found.moderator_failed = True
+            return await window.release_unchecked()
+        if verdict is None or not verdict.is_flagged:
+            return passed
+        name = verdict.categories[0][0][:64]
+        refusal = self._guard.refuse_whole("moderator", verdict.severity, f"{self._moderator}:{name}")
+        passed += self._rewriter.stop(refusal)
+        self.ended.status = "blocked"
+        self.ended.last_bytes = self._rewriter.end()
+        return passed
 
 
 async def _finish(chunks: AsyncIterator[bytes]) -> None:

@@ -11,21 +11,31 @@ import structlog
 
 from lukhas import flags
 from lukhas.access.keys import AdminKey, KeyStore
+from lukhas.access.limit import LimitStore
+from lukhas.access.meter import Meter
 from lukhas.access.ring import ApiKey
+from lukhas.access.usage import UsageStore
 from lukhas.audit.store import AuditRecord, AuditStore
 from lukhas.clock import Clock, SystemClock
 from lukhas.errors import LukhasError, ShuttingDown, StorageUnavailable
 from lukhas.gateway.admission import Admission, Prove
+from lukhas.gateway.equipment import Equipment, prepare_guard_rules
+from lukhas.gateway.incident import IncidentStore
+from lukhas.gateway.object import ObjectOwners
 from lukhas.gateway.pipeline import Pipeline
 from lukhas.gateway.policies import Active
 from lukhas.gateway.policy_file import PolicyFile
+from lukhas.gateway.sensors import LoadMeter, load_sensors
 from lukhas.gateway.shadow import ShadowPolicy
 from lukhas.gateway.succession import Succession
 from lukhas.ids import make_id
+from lukhas.moderation.remote import RemoteModerator
+from lukhas.moderation.rule_reader import load_rules
 from lukhas.modulation.policy import Policy
 from lukhas.modulation.revision import Also, RevisionStore
 from lukhas.modulation.state import SignalState
 from lukhas.openai.capabilities import CapabilityTable, load_capabilities
+from lukhas.openai.tooling import load_registry
 from lukhas.openai.upstream import Upstream, make_upstream
 from lukhas.settings import Settings
 from lukhas.storage import migrate
@@ -96,20 +106,39 @@ class Runtime:
         self.vault = SubjectVault(vault_database, vault_writer, clock=clock)
         self.state = SignalState(self.policies.policy.signals, clock, entries_per_key=settings.signal_entries_per_key)
         self.succession.on_adopt = self._follow_signals
+        self.incidents = IncidentStore(database, writer, clock, self.audit)
+        self.owners = ObjectOwners(database, writer, clock)
+        self.limits = LimitStore(database, writer, clock)
+        usage = UsageStore(database, writer)
+        self.meter = Meter(self.limits, clock, output_tokens=settings.limit_output_tokens, usage=usage, metrics=metrics)
+        self.registry = load_registry(settings.tools)
+        self.rules = load_rules(settings.moderation_rules)
+        self.moderator = _make_moderator(settings)
+        self.sensors = load_sensors(settings.sensors, flags.is_enabled, on_failure=metrics.sensor_failures.add)
+        self.load = LoadMeter(clock)
+        self.restored = self.incidents.restore(self.state, self.policies.policy, clock.now_ms())
         self.pipeline = Pipeline(
-            policies=self.policies,
-            shadow=self.shadow,
-            state=self.state,
-            vault=self.vault,
-            audit=self.audit,
-            upstream=upstream,
-            capabilities=self.capabilities,
-            clock=clock,
-            metrics=metrics,
-            is_shadow=settings.mode == "shadow",
-            record_deadline_s=settings.writer_deadline_s,
-            total_timeout_s=settings.upstream_total_timeout_s,
-            max_response_bytes=settings.max_response_bytes,
+            Equipment(
+                settings=settings,
+                clock=clock,
+                metrics=metrics,
+                policies=self.policies,
+                shadow=self.shadow,
+                state=self.state,
+                vault=self.vault,
+                audit=self.audit,
+                incidents=self.incidents,
+                owners=self.owners,
+                upstream=upstream,
+                capabilities=self.capabilities,
+                registry=self.registry,
+                rules=self.rules,
+                guard_rules=prepare_guard_rules(self.rules),
+                moderator=self.moderator,
+                sensors=self.sensors,
+                load=self.load,
+                meter=self.meter,
+            )
         )
         self.is_draining = False
         self.unauthenticated = 0
@@ -185,6 +214,8 @@ class Runtime:
             await asyncio.to_thread(self._save_shadow, candidate)
         self._tasks = [
             asyncio.create_task(_repeat(WATCH_EVERY_S, self._watch_keys), name="watch-keys"),
+            asyncio.create_task(_repeat(WATCH_EVERY_S, self._watch_limits), name="watch-limits"),
+            asyncio.create_task(_repeat(WATCH_EVERY_S, self._watch_releases), name="watch-releases"),
             # Each in a task of its own: a rollback elsewhere must not wait for the proof of a changed file.
             asyncio.create_task(_repeat(POLICY_EVERY_S, self.succession.watch_file), name="watch-policy-file"),
             asyncio.create_task(_repeat(POLICY_EVERY_S, self.succession.watch_database), name="watch-policy"),
@@ -194,7 +225,7 @@ class Runtime:
         if self.shadow.is_on:
             watching = _repeat(POLICY_EVERY_S, self._watch_shadow)
             self._tasks.append(asyncio.create_task(watching, name="watch-shadow-policy"))
-        log.info("gateway_started", policy=policy.id, mode=self.settings.mode, lost=self.lost)
+        log.info("gateway_started", policy=policy.id, mode=self.settings.mode, lost=self.lost, tightened=self.restored)
 
     async def stop(self) -> None:
         """Stop the background work, flush every record, close everything. May be called twice."""
@@ -206,6 +237,8 @@ class Runtime:
         with contextlib.suppress(LukhasError):
             await self._summarise()
         await self.upstream.close()
+        if self.moderator is not None:
+            await self.moderator.close()
         flushed = await asyncio.to_thread(self.close)
         log.info("gateway_stopped", flushed=flushed)
 
@@ -227,9 +260,16 @@ class Runtime:
         database = None if self.writer.healthy else (self.writer.last_error or "the writer has stopped")
         vault = None if self._vault_writer.healthy else (self._vault_writer.last_error or "the writer has stopped")
         ready = database is None and vault is None and not self.is_draining
+        moderator = None if self.moderator is None else self.moderator.status()
         degraded = any(
             problem is not None
-            for problem in (upstream, policy.problem, self._keys_stale, None if shadow is None else shadow.problem)
+            for problem in (
+                upstream,
+                policy.problem,
+                self._keys_stale,
+                moderator,
+                None if shadow is None else shadow.problem,
+            )
         )
         return {
             "ready": ready,
@@ -249,6 +289,12 @@ class Runtime:
                 ),
                 **({} if shadow is None else {"shadow_policy": _state(shadow.problem, id=shadow.policy)}),
                 "upstream": _state(upstream, name=self.upstream.name),
+                "moderation": _state(
+                    moderator,
+                    rules=self.rules.id,
+                    preset=self.settings.moderation_preset,
+                    moderator=None if self.moderator is None else self.moderator.name,
+                ),
             },
         }
 
@@ -261,6 +307,17 @@ class Runtime:
             self._keys_stale = failure.message
             return
         self._keys_stale = None
+
+    async def _watch_limits(self) -> None:
+        # A database that cannot be read is told of by `_watch_keys`; the last limits hold on.
+        with contextlib.suppress(StorageUnavailable):
+            await asyncio.to_thread(self.limits.refresh_if_changed)
+
+    async def _watch_releases(self) -> None:
+        with contextlib.suppress(StorageUnavailable):
+            found = await asyncio.to_thread(self.incidents.find_releases)
+            if found:
+                self.incidents.apply_releases(self.state, found)
 
     async def _watch_shadow(self) -> None:
         found = await asyncio.to_thread(self.shadow.read_if_changed)
@@ -336,6 +393,17 @@ def open_runtime(
         )
         undo.pop_all()
         return runtime
+
+
+def _make_moderator(settings: Settings) -> RemoteModerator | None:
+    if not settings.moderation_url:
+        return None
+    return RemoteModerator(
+        settings.moderation_url,
+        api_key=settings.moderation_api_key,
+        model=settings.moderation_model,
+        timeout_s=settings.moderation_timeout_s,
+    )
 
 
 def open_migrated(url: str, *, is_vault: bool = False) -> Database:

@@ -39,6 +39,16 @@ CHAT_FIELDS: Final = {
 }
 
 
+# The Responses API has one field for each; a dot leads into an object.
+RESPONSE_FIELD: Final = {
+    "temperature": "temperature",
+    "top_p": "top_p",
+    "max_output_tokens": "max_output_tokens",
+    "reasoning_effort": "reasoning.effort",
+    "verbosity": "text.verbosity",
+}
+
+
 class Capability(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one family of models takes. See capabilities.yaml."""
 
@@ -57,6 +67,13 @@ class Capability(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         if parameter in _WORDS and not self._words(parameter):
             return None
         return parameter
+
+    def field(self, dialect: str, parameter: str) -> str | None:
+        """Return the field of a dialect to write a parameter into; None where the model does not take it."""
+        field = self.chat_field(parameter)
+        if dialect != "responses" or field is None:
+            return field
+        return RESPONSE_FIELD.get(parameter)
 
     def encode(self, parameter: str, value: float) -> float | int | str:
         """Turn a decided number into what the model takes."""

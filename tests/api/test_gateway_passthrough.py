@@ -46,7 +46,7 @@ MESSAGES: list[Any] = [
     {
         "role": "assistant",
         "content": None,
-        "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{"}}],
+        "tool_calls": [{"id": "c", "type": "function", "function": {"name": "open_url", "arguments": "{"}}],
     },
     {"role": "tool", "tool_call_id": "c", "content": ""},
     {"role": "made-up", "anything": [1, 2.5, {"deep": {"er": None}}]},

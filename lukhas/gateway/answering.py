@@ -1,0 +1,266 @@
+"""From the upstream's answer to what the caller gets: guarded, on record, and only then released."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, TypeAlias, cast
+
+import msgspec
+import orjson
+
+from lukhas.access.meter import Reservation
+from lukhas.audit.redaction import redact_text
+from lukhas.errors import LukhasError, ModerationUnavailable, StorageUnavailable, UpstreamBroken, UpstreamError
+from lukhas.gateway.equipment import DIALECTS, Equipment
+from lukhas.gateway.governing import Governed
+from lukhas.gateway.guard import CallGuard, StoppedGuard
+from lukhas.gateway.object import BLOCKED_CALLS
+from lukhas.gateway.recording import CallRecord
+from lukhas.gateway.relay import Ended, Relay
+from lukhas.moderation.window import StreamWindow
+from lukhas.openai.call import Call, Dialect, ObjectRef, replace_values, walk_strings
+from lukhas.openai.headers import response_headers
+from lukhas.openai.response_item import read_object_ids
+from lukhas.openai.upstream import UpstreamAnswer
+from lukhas.openai.wire import AnswerSummary, encode_json, error_body
+
+Headers: TypeAlias = list[tuple[bytes, bytes]]
+
+
+class Reply(msgspec.Struct):
+    """An answer to release: either `body`, or `events`.
+
+    Attributes:
+        events: a streamed answer's bytes, whole events at a time.
+        abandon: to be called when the events will not be drained to their end; does nothing after that.
+    """
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+    events: AsyncIterator[bytes] | None = None
+    abandon: Callable[[], None] = lambda: None
+
+
+class Answering:
+    """Reads, guards and releases answers."""
+
+    def __init__(self, equipment: Equipment) -> None:
+        self._with = equipment
+
+    async def read(
+        self, record: CallRecord, answer_headers: Headers, call: Call, governed: Governed, answer: UpstreamAnswer
+    ) -> Reply:
+        """Read a plain answer, guard it, and return it once its outcome is on record.
+
+        Raises:
+            UpstreamError: it could not be read, or is no answer.
+            ModerationUnavailable: a required moderator failed; nothing is released.
+            StorageUnavailable: the outcome is not on record.
+        """
+        try:
+            body = await answer.read(self._with.settings.max_response_bytes)
+        except BaseException:
+            answer.abort()
+            raise
+        guard, answered = governed.guard, governed.answered
+        summary = AnswerSummary()
+        is_error = answer.status >= 400
+        headers = response_headers(answer.headers)
+        value = _read_object(body)
+        status = "upstream_error" if is_error else "ok"
+        if value is None:
+            if not is_error:
+                raise UpstreamBroken("The upstream's answer is not a JSON object.")
+            # A proxy's page, or nothing: clients of this surface read errors in one shape.
+            body = error_body(
+                f"The upstream answered with status {answer.status} and no readable error.",
+                kind="upstream_error",
+                code=UpstreamError.code,
+            )
+        else:
+            dialect = DIALECTS[call.dialect]
+            dialect.summarise(value, summary)
+            refs = read_object_ids(value) if call.dialect == "responses" and not is_error else []
+            guarded, status = await self._guard(dialect, value, guard, is_error, status)
+            if guarded is not None:
+                body = encode_json(guarded)
+            await self._claim(record, call, refs, guard, answered)
+        if not answer.headers.get("content-type", "").startswith("application/json"):
+            headers = [(b"content-type", b"application/json"), *(h for h in headers if h[0] != b"content-type")]
+        await record.end(_outcome(status, answer, summary, len(body), guard))
+        await answer.close()
+        return Reply(answer.status, [*_own_limits(headers, record.reservation), *answer_headers], body)
+
+    async def _guard(
+        self, dialect: Dialect, value: dict[str, Any], guard: CallGuard, is_error: bool, status: str
+    ) -> tuple[dict[str, Any] | None, str]:
+        """Guard a plain answer; return it where it was changed, and how the call ended."""
+        if is_error:
+            return _guard_error(value, guard), status
+        changed = dialect.guard_answer(value, guard)
+        if changed and guard.refusal:
+            status = "blocked"
+        moderator = self._with.moderator
+        if moderator is not None and (texts := list(guard.take_released().values())):
+            verdicts: Sequence[Any] = ()
+            try:
+                verdicts = await moderator.check(texts, "output")
+            except ModerationUnavailable:
+                self._with.metrics.moderation_failures.add("output")
+                if self._with.settings.moderation_required and not self._with.is_shadow:
+                    raise
+                guard.found.moderator_failed = True
+            flagged = next((verdict for verdict in verdicts if verdict.is_flagged), None)
+            if flagged is not None:
+                rule = f"{moderator.name}:{flagged.categories[0][0][:64]}"
+                refusal = guard.refuse_whole("moderator", flagged.severity, rule)
+                if not self._with.is_shadow:
+                    dialect.guard_answer(value, StoppedGuard(refusal))
+                    changed, status = True, "blocked"
+        return (value if changed else None), status
+
+    async def open_stream(
+        self, record: CallRecord, answer_headers: Headers, call: Call, governed: Governed, answer: UpstreamAnswer
+    ) -> Reply:
+        """Return the reply of a streamed answer once its decision is on record; its events come as they are drained.
+
+        Raises:
+            StorageUnavailable: the decision is not on record.
+        """
+        try:
+            await record.decided()
+        except BaseException:
+            answer.abort()
+            raise
+        settings = self._with.settings
+        summary, ended = AnswerSummary(), Ended()
+        rewriter = DIALECTS[call.dialect].open_stream(governed.guard, summary)
+        moderator = None if self._with.is_shadow else self._with.moderator
+        window = (
+            None
+            if moderator is None
+            else StreamWindow(
+                moderator,
+                window_chars=settings.moderation_window_chars,
+                whole=settings.moderation_stream == "buffer",
+            )
+        )
+        relay = Relay(
+            answer,
+            rewriter,
+            governed.guard,
+            summary,
+            ended,
+            window=window,
+            moderator="" if moderator is None else moderator.name,
+            is_required=settings.moderation_required,
+            hides_usage=governed.hides_usage,
+        )
+        headers = [
+            *_own_limits(response_headers(answer.headers), record.reservation),
+            *answer_headers,
+        ]
+        stream = self._stream(record, call, answer, relay, governed)
+        return Reply(
+            answer.status,
+            headers,
+            events=stream,
+            abandon=lambda: self._abandon(record, answer, relay, governed.guard),
+        )
+
+    async def _stream(
+        self, record: CallRecord, call: Call, answer: UpstreamAnswer, relay: Relay, governed: Governed
+    ) -> AsyncIterator[bytes]:
+        ended, guard = relay.ended, governed.guard
+        try:
+            async for chunk in relay.events():
+                yield chunk
+            outcome = _outcome(ended.status, answer, relay.summary, ended.released_bytes, guard)
+            if ended.problem is not None:
+                outcome["error"] = ended.problem.code
+            try:
+                await self._claim(record, call, relay.object_ids(), guard, governed.answered)
+                await record.end(outcome)
+            except LukhasError as failure:
+                # Half an answer is out; its end may not follow unrecorded.
+                yield ended.error_event(failure)
+                return
+            yield ended.last_bytes
+        except (asyncio.CancelledError, GeneratorExit):
+            record.end_unawaited(_outcome("client_gone", answer, relay.summary, ended.released_bytes, guard))
+            raise
+        finally:
+            answer.abort()
+
+    def _abandon(self, record: CallRecord, answer: UpstreamAnswer, relay: Relay, guard: CallGuard) -> None:
+        """Close a stream whose generator may never have been started, or stands still at a block nobody takes."""
+        record.end_unawaited(_outcome("client_gone", answer, relay.summary, relay.ended.released_bytes, guard))
+        answer.abort()
+
+    async def _claim(
+        self,
+        record: CallRecord,
+        call: Call,
+        refs: Sequence[ObjectRef],
+        guard: CallGuard,
+        answered: Sequence[str],
+    ) -> None:
+        """Bind what the upstream has made to the tenant, before its ids leave."""
+        if not refs or call.body.get("store") is False:
+            return
+        blocked = [one["call_id"] for one in guard.found.blocked_calls if one.get("call_id")]
+        try:
+            async with asyncio.timeout(self._with.settings.writer_deadline_s):
+                details = {BLOCKED_CALLS: blocked} if blocked else None
+                await self._with.owners.claim(refs, record.key, details, answered=answered)
+        except TimeoutError as late:
+            raise StorageUnavailable("The call was refused: what it made could not be recorded in time.") from late
+
+
+def _own_limits(headers: Headers, reservation: Reservation | None) -> Headers:
+    """Drop the upstream's rate limits where our own apply: a client can only heed one of the two."""
+    if reservation is None:
+        return headers
+    return [header for header in headers if not header[0].startswith(b"x-ratelimit-")]
+
+
+def _guard_error(value: dict[str, Any], guard: CallGuard) -> dict[str, Any] | None:
+    """Guard the texts of an upstream's error: it may quote the request, or what the model wrote."""
+    edits: dict[Any, str] = {}
+    for path, text in walk_strings(value, skip=lambda _: False):
+        channel = guard.open("other")
+        released = channel.feed(text)
+        released += channel.finish()
+        if released != text:
+            edits[path] = released
+    return replace_values(value, edits) if edits else None
+
+
+def _read_object(body: bytes) -> dict[str, Any] | None:
+    try:
+        value: Any = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+
+
+def _outcome(
+    status: str, answer: UpstreamAnswer, summary: AnswerSummary, size: int, guard: CallGuard
+) -> dict[str, Any]:
+    outcome: dict[str, Any] = {
+        "status": status,
+        "http_status": answer.status,
+        "attempts": answer.attempts,
+        "finish_reasons": [redact_text(reason) for _, reason in sorted(summary.finish_reasons.items())],
+        "answer_bytes": size,
+    }
+    # What the upstream did not say is left out, not null: the record's encoder looks twice at every null.
+    if summary.usage is not None:
+        outcome["usage"] = {redact_text(name): count for name, count in summary.usage.items()}
+    if summary.model is not None:
+        outcome["model"] = redact_text(summary.model)
+    if found := guard.found.describe():
+        outcome["moderation"] = found
+    return outcome

@@ -1,0 +1,58 @@
+"""What must be asked elsewhere before a call is decided: who owns what it names, and what a remote moderator says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from lukhas.errors import LukhasError, ModerationUnavailable, NotFound
+from lukhas.gateway.equipment import Equipment
+from lukhas.gateway.governing import Checked
+from lukhas.moderation.moderator import Moderator, Verdict
+from lukhas.moderation.rule import Point
+from lukhas.openai.call import Call, Text
+
+_NOTHING = Checked()
+
+
+async def check_ahead(equipment: Equipment, call: Call, tenant: str) -> Checked:
+    """Ask the store of upstream objects and the remote moderator about a call.
+
+    A refusal is not raised but returned, so that it goes on record with the decision.
+
+    Raises:
+        StorageUnavailable: the store of upstream objects cannot be read.
+    """
+    moderator = equipment.moderator
+    if not call.objects and (moderator is None or not call.texts):
+        return _NOTHING
+    denial: LukhasError | None = None
+    blocked: Sequence[str] = ()
+    if call.objects:
+        try:
+            await equipment.owners.check(call.objects, tenant)
+        except NotFound as refused:
+            denial = refused
+        else:
+            blocked = await equipment.owners.blocked_calls(call.objects)
+    if denial is not None or moderator is None or not call.texts or call.dialect == "moderations":
+        return Checked(denial=denial, blocked_calls=blocked)
+    texts = call.texts
+    try:
+        verdicts = await _ask(moderator, texts)
+    except ModerationUnavailable as failure:
+        equipment.metrics.moderation_failures.add("input")
+        required = equipment.settings.moderation_required
+        return Checked(denial=failure if required else None, moderator_failed=True, blocked_calls=blocked)
+    return Checked(texts=texts, verdicts=verdicts, blocked_calls=blocked)
+
+
+async def _ask(moderator: Moderator, texts: Sequence[Text]) -> list[Verdict]:
+    verdicts: list[Verdict] = [Verdict()] * len(texts)
+    for point in sorted({text.point for text in texts}):
+        places = [place for place, text in enumerate(texts) if text.point == point and text.text.strip()]
+        if places:
+            answers = await moderator.check([texts[place].text for place in places], cast("Point", point))
+            for place, verdict in zip(places, answers, strict=True):
+                verdicts[place] = verdict
+    return verdicts

@@ -1,0 +1,418 @@
+"""From a read request to what goes upstream: sense, moderate the input, decide, apply (steps 3 to 6 of a call).
+
+No step waits here: between the signals that a decision read and the decision itself, nothing else can happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, cast
+
+import msgspec
+import orjson
+
+from lukhas.audit.redaction import redact_text
+from lukhas.errors import LukhasError, PolicyDenied
+from lukhas.gateway.enforcement import Applied, apply_decision, limit_output, read_caller
+from lukhas.gateway.equipment import DIALECTS, Equipment
+from lukhas.gateway.guard import CallGuard, ToolScope
+from lukhas.gateway.intake import Sensed, add_readings, list_subjects, read_levels, take_signals
+from lukhas.gateway.recording import CallRecord
+from lukhas.gateway.screening import Screened, add_verdicts, deny_media, screen
+from lukhas.gateway.sensors import Observation
+from lukhas.gateway.tightening import tighten
+from lukhas.gateway.violation import Violation
+from lukhas.ids import make_id
+from lukhas.moderation.moderator import Verdict
+from lukhas.modulation.dispatcher import Decision
+from lukhas.modulation.policy import TOOLS, Policy
+from lukhas.modulation.signals import Signal
+from lukhas.modulation.state import Subject
+from lukhas.openai.call import Call, Text, replace_values
+from lukhas.openai.offer import NOTHING, Stripped, list_tools
+from lukhas.openai.tool_result import Settled, settle_results, unmatched_results
+
+_BLOCKED_RESULT: Final = "This call was blocked by policy. It was not run."
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """What had to be asked elsewhere before the decision.
+
+    Attributes:
+        texts, verdicts: what a remote moderator said of each text; empty where none was asked.
+        moderator_failed: it could not be asked, and is not required.
+        denial: the call may not go on: another tenant's object, or a required moderator that failed.
+        blocked_calls: tool calls that an earlier answer had blocked although the upstream still holds them.
+    """
+
+    texts: Sequence[Text] = ()
+    verdicts: Sequence[Verdict] = ()
+    moderator_failed: bool = False
+    denial: LukhasError | None = None
+    blocked_calls: Sequence[str] = ()
+
+
+class Governed(msgspec.Struct, frozen=True):
+    """A request as it goes upstream, and the guard of its answer."""
+
+    body: dict[str, Any]
+    guard: CallGuard
+    headers: list[tuple[bytes, bytes]]
+    denial: LukhasError | None
+    hides_usage: bool
+    answered: Sequence[str] = ()
+
+
+class Governor:
+    """Decides calls, and hands each decision to its record."""
+
+    def __init__(self, equipment: Equipment) -> None:
+        self._with = equipment
+        # The one that is always there reads findings, of which a usual call has none.
+        self._has_sensors = len(equipment.sensors.names) > 1
+
+    def govern(
+        self, record: CallRecord, call: Call, signals: Sequence[Signal], checked: Checked, *, operation: str = "create"
+    ) -> Governed:
+        """Sense, screen, decide, apply, and start writing the decision.
+
+        Raises:
+            RequestError: what is wrong with the request, found before any of it takes effect.
+            Overloaded, StorageUnavailable: the decision cannot be recorded.
+        """
+        tools = self._with
+        active = tools.policies.active
+        dispatcher = active.dispatcher
+        policy = dispatcher.policy
+        key = record.key
+        # Everything that can be wrong with the request is found before its signals are taken in.
+        caller = read_caller(call.body, dispatcher, call.dialect)
+        offered = list_tools(call.dialect, call.body)
+        subjects = list_subjects(record.session, record.user, key)
+        now_ms = tools.clock.now_ms()
+        taken = take_signals(tools.state, subjects, signals, key, policy.signals, tools.metrics, now_ms)
+        own = read_levels(tools.state, subjects, taken.own, key, policy.signals, now_ms)
+        sensed, readings = self._read_sensors(record, call, subjects, own, (), policy, now_ms)
+        decision = dispatcher.decide(sensed.levels, caller=caller)
+        preset = tools.pick_preset(policy.styles[decision.style].moderation)
+        screened = screen(call, tools.rules, preset)
+        if checked.verdicts:
+            screened = add_verdicts(screened, checked.texts, checked.verdicts, self._moderator_name)
+        if screened.findings or screened.violations:
+            self._raise(record, screened.violations, subjects, policy, now_ms)
+            own = read_levels(tools.state, subjects, taken.own, key, policy.signals, now_ms)
+            sensed, readings = self._read_sensors(
+                record, call, subjects, own, [finding for _, finding in screened.findings], policy, now_ms
+            )
+            decision = dispatcher.decide(sensed.levels, caller=caller)
+            stricter = tools.pick_preset(policy.styles[decision.style].moderation)
+            if stricter != preset:
+                screened = self._screen_again(record, call, screened, stricter, subjects, policy, now_ms)
+                preset = stricter
+        shadow = tools.shadow.compare(decision, sensed.levels, caller) if tools.shadow.is_on else None
+        denial = checked.denial or screened.denial
+        if call.media:
+            screened.notes["unmoderated"] = sorted({one.kind for one in call.media})
+            if tools.settings.on_unmoderated == "block" and denial is None:
+                denial = deny_media(call)
+        allows = _Allowlist(tools, policy, decision.tools)
+        body, written, stripped = call.body, dict[str, Any](), NOTHING
+        settled: tuple[Settled, ...] = ()
+        hides_usage = False
+        try:
+            edited = replace_values(call.body, screened.edits)
+            edited, settled = settle_results(
+                call.dialect, edited, allows.denies_always, checked.blocked_calls, _BLOCKED_RESULT
+            )
+            applied = apply_decision(
+                edited,
+                decision,
+                dispatcher,
+                tools.capabilities.find(call.model),
+                dialect=DIALECTS[call.dialect],
+                allows_function=allows.allows_function,
+                allows_hosted=allows.allows_hosted,
+            )
+            written, stripped = applied.written, applied.stripped
+            if not tools.is_shadow:
+                body = applied.body
+                body, hides_usage = self._budget(record, call, applied, written)
+        except PolicyDenied as refused:
+            denial = denial or refused
+            self._raise(record, [_forced(refused)], subjects, policy, now_ms)
+        fresh = _list_fresh(call, settled, checked.blocked_calls)
+        if fresh:
+            self._raise(record, [_settled(one) for one in fresh], subjects, policy, now_ms)
+        document = self._describe(record, call, decision, active.certificate, sensed, caller, offered)
+        if operation != "create":
+            document["operation"] = operation
+        document["written"] = written
+        if readings:
+            document["sensors"] = readings
+        if shadow is not None:
+            document["shadow"] = shadow
+        if taken.ignored:
+            document["inputs"]["ignored"] = taken.ignored
+        if stripped.removed:
+            tools.metrics.tools_stripped.add(by=len(stripped.removed))
+            document["stripped"] = [redact_text(name) for name in stripped.removed]
+        if settled:
+            document["settled_results"] = [redact_text(one.name) for one in settled]
+        unmatched = unmatched_results(call.dialect, call.body) if call.dialect in ("chat", "responses") else ()
+        if unmatched:
+            document["unmatched_results"] = len(unmatched)
+        if call.extension.task is not None:
+            document["task"] = redact_text(call.extension.task)
+        if denial is not None:
+            document["denied"] = redact_text(denial.message)
+        moderation = screened.describe(preset, tools.rules.id)
+        if checked.verdicts:
+            moderation["moderator"] = self._moderator_name
+        if checked.moderator_failed:
+            moderation["moderator"] = "failed"
+        document["moderation"] = moderation
+        if record.incidents:
+            document["incidents"] = list(record.incidents)
+        for _, finding in screened.findings:
+            tools.metrics.findings.add("request", finding.category, finding.action)
+        record.decide(document)
+        guard = self._make_guard(record, call, decision, policy, subjects, allows, stripped)
+        headers = self._answer_headers(record, decision, policy, stripped)
+        return Governed(body, guard, headers, denial, hides_usage, checked.blocked_calls)
+
+    @property
+    def _moderator_name(self) -> str:
+        moderator = self._with.moderator
+        return "none" if moderator is None else moderator.name
+
+    def _read_sensors(
+        self,
+        record: CallRecord,
+        call: Call,
+        subjects: Sequence[Subject],
+        own: Sensed,
+        findings: Sequence[Any],
+        policy: Policy,
+        now_ms: int,
+    ) -> tuple[Sensed, list[dict[str, Any]]]:
+        """Merge what sensors read into the levels; a caller's own style signal wins over a sensor's."""
+        sensors = self._with.sensors
+        if not self._has_sensors and not findings:
+            return own, []
+        observation = Observation(
+            call=call,
+            subjects=subjects,
+            key_id=record.key.key_id,
+            tenant=record.key.tenant,
+            now_ms=now_ms,
+            load=self._with.load,
+            held=own.levels,
+            feedback=None,
+            violations=0,
+            findings=findings,
+        )
+        if self._has_sensors:
+            record.observation = observation
+        return add_readings(own, sensors.read(observation), policy.signals)
+
+    def _screen_again(
+        self,
+        record: CallRecord,
+        call: Call,
+        before: Screened,
+        preset: Any,
+        subjects: Sequence[Subject],
+        policy: Policy,
+        now_ms: int,
+    ) -> Screened:
+        """Screen under the stricter preset that the first findings brought about."""
+        again = screen(call, self._with.rules, preset)
+        known = {(one.point, one.rule) for one in before.violations}
+        new = [one for one in again.violations if (one.point, one.rule) not in known]
+        self._raise(record, new, subjects, policy, now_ms)
+        return Screened(
+            again.findings, again.edits, [*before.violations, *new], before.denial or again.denial, again.notes
+        )
+
+    def _raise(
+        self,
+        record: CallRecord,
+        violations: Sequence[Violation],
+        subjects: Sequence[Subject],
+        policy: Policy,
+        now_ms: int,
+    ) -> None:
+        """Tighten at once, and keep the incidents for the next record."""
+        if not violations:
+            return
+        tools = self._with
+        if tools.is_shadow:
+            marked = [msgspec.structs.replace(one, details={**one.details, "mode": "shadow"}) for one in violations]
+            rows = tools.incidents.make_rows(marked, (), record.audit_id, record.key, record.session, record.user)
+        else:
+            raised = tighten(tools.state, policy, subjects, violations, record.key, now_ms)
+            rows = tools.incidents.make_rows(
+                violations, raised, record.audit_id, record.key, record.session, record.user
+            )
+        record.note_violations(violations, rows)
+
+    def _make_guard(
+        self,
+        record: CallRecord,
+        call: Call,
+        decision: Decision,
+        policy: Policy,
+        subjects: Sequence[Subject],
+        allows: _Allowlist,
+        stripped: Stripped,
+    ) -> CallGuard:
+        tools = self._with
+        preset = tools.pick_preset(policy.styles[decision.style].moderation)
+
+        def on_violation(violation: Violation) -> None:
+            # The policy may have changed since; what it does with violations is then the new one's to say.
+            self._raise(record, [violation], subjects, tools.policies.policy, tools.clock.now_ms())
+
+        scope = ToolScope(
+            allows.allows_function,
+            allows.allows_hosted,
+            {**allows.canonical, **stripped.kept_functions} if stripped.kept_functions else allows.canonical,
+            is_open=call.body.get("prompt") is not None and call.dialect == "responses",
+        )
+        return CallGuard(
+            tools.guard_rules(preset),
+            scope,
+            on_violation=on_violation,
+            admits_media=tools.settings.on_unmoderated == "record",
+            is_observing=tools.is_shadow,
+            keeps_text=tools.moderator is not None,
+        )
+
+    def _budget(
+        self, record: CallRecord, call: Call, applied: Applied, written: dict[str, Any]
+    ) -> tuple[dict[str, Any], bool]:
+        """Hold the answer to what its reservation leaves, and see to it that its usage is reported."""
+        body = applied.body
+        reservation = record.reservation
+        if reservation is None:
+            return body, False
+        if reservation.output_cap is not None:
+            changed = limit_output(
+                body, call.dialect, self._with.capabilities.find(call.model), reservation.output_cap // call.choices
+            )
+            written |= changed
+            body = {**body, **changed}
+        if not reservation.counts_tokens or not call.stream or call.dialect != "chat":
+            return body, False
+        options: Any = body.get("stream_options")
+        known = cast("dict[str, Any]", options) if isinstance(options, dict) else {}
+        if known.get("include_usage") is True:
+            return body, False
+        return {**body, "stream_options": {**known, "include_usage": True}}, True
+
+    def _describe(
+        self,
+        record: CallRecord,
+        call: Call,
+        decision: Decision,
+        certificate: str | None,
+        sensed: Sensed,
+        caller: Mapping[str, Any],
+        offered: Sequence[str],
+    ) -> dict[str, Any]:
+        self._with.metrics.decisions.add(decision.safety_mode)
+        document: dict[str, Any] = {
+            "mode": "shadow" if self._with.is_shadow else "enforce",
+            "dialect": call.dialect,
+            "model": redact_text(call.model),
+            "stream": call.stream,
+            "inputs": {
+                "levels": decision.levels,
+                "evidence": sensed.evidence,
+                "caller": caller,
+                "tools": [redact_text(name) for name in offered],
+            },
+            "policy": decision.policy,
+            "parameters": decision.parameters,
+            "style": decision.style,
+            "touched": decision.touched,
+            "trace": decision.trace,
+        }
+        if certificate is not None:
+            document["certificate"] = certificate
+        return document
+
+    def _answer_headers(
+        self, record: CallRecord, decision: Decision, policy: Policy, stripped: Stripped
+    ) -> list[tuple[bytes, bytes]]:
+        if self._with.is_shadow:
+            # An application that follows these headers must not act on what was only thought.
+            defaults = policy.defaults
+            parameters, mode = dict(defaults), str(defaults["safety_mode"])
+        else:
+            parameters, mode = decision.parameters, decision.safety_mode
+        headers = [
+            (b"x-lukhas-audit-id", record.audit_id.encode()),
+            (b"x-lukhas-policy", decision.policy.encode()),
+            (b"x-lukhas-mode", b"shadow" if self._with.is_shadow else b"enforce"),
+            (b"x-lukhas-safety-mode", mode.encode()),
+            (b"x-lukhas-parameters", orjson.dumps(parameters)),
+        ]
+        if stripped.removed and not self._with.is_shadow:
+            names = ", ".join(name for name in stripped.removed if name.isascii() and name.isprintable())
+            headers.append((b"x-lukhas-tools-stripped", names[:1000].encode("ascii")))
+        if record.incidents and not self._with.is_shadow:
+            headers.append((b"x-lukhas-incidents", ", ".join(record.incidents[:20]).encode()))
+        return headers
+
+
+class _Allowlist:
+    """A decision's tools, judged by the registry's classes first, then by the policy's."""
+
+    __slots__ = ("_defaults", "_policy", "_registry", "_tools", "canonical")
+
+    def __init__(self, equipment: Equipment, policy: Policy, tools: Sequence[str]) -> None:
+        self._registry = equipment.registry
+        self._policy = policy
+        self._tools = tools
+        self._defaults = cast("Sequence[str]", policy.defaults[TOOLS])
+        self.canonical = equipment.registry.schemas
+
+    def allows_function(self, name: str) -> bool:
+        return self._allows(self._tools, name)
+
+    def allows_hosted(self, kind: str) -> bool:
+        return self._policy.allows_hosted(self._tools, kind)
+
+    def denies_always(self, name: str) -> bool:
+        """Say whether a function is denied whatever the present risk: its earlier results were never to be had."""
+        return not self._allows(self._tools, name) and not self._allows(self._defaults, name)
+
+    def _allows(self, tools: Sequence[str], name: str) -> bool:
+        found = self._registry.classify(name)
+        if found is None:
+            return self._policy.allows_tool(tools, name)
+        return found in tools or (name in tools and name not in self._policy.tool_classes)
+
+
+def _forced(refused: PolicyDenied) -> Violation:
+    return Violation(make_id("inc"), "advertise", "tool", "forced", "low", "block")
+
+
+def _settled(settled: Settled) -> Violation:
+    return Violation(make_id("inc"), "result", "tool", "not_allowed", "medium", "block", tool=redact_text(settled.name))
+
+
+def _list_fresh(call: Call, settled: Sequence[Settled], known: Sequence[str]) -> list[Settled]:
+    """Return those results that the caller has just added: an old one in the history was an incident before."""
+    if not settled:
+        return []
+    items: Any = call.body.get("messages" if call.dialect == "chat" else "input")
+    fresh: set[Any] = set()
+    for item in reversed(cast("list[Any]", items) if isinstance(items, list) else []):
+        entry = cast("dict[str, Any]", item) if isinstance(item, dict) else {}
+        is_result = entry.get("role") in ("tool", "function") or str(entry.get("type", "")).endswith("_output")
+        if not is_result:
+            break
+        fresh.add(entry.get("tool_call_id") or entry.get("call_id") or entry.get("name"))
+    return [one for one in settled if (one.call_id or one.name) in fresh and one.call_id not in known]
