@@ -9,6 +9,13 @@ from types import MappingProxyType
 from typing import Final
 
 _NOT_DIGIT: Final = re.compile(r"[^0-9]+")
+_ASSIGNED: Final = re.compile(r"[\s\"'`]|:=|=>|==|(?<![A-Za-z0-9+/=])=|[:=](?=[^=])")
+# A variable, a gap to fill, or what manuals write where a secret goes.
+_STAND_IN: Final = re.compile(
+    r"^[$<{%\[(]|\$\{|\{\{|[.\[(]$|\(\)|example|changeme|change[-_]me|your[-_]|[-_]here|placeholder|redacted|dummy"
+    r"|x{4}|\*{3}|\.{3}|^(?:pass(?:word|wd)?|pwd|secret|token)[0-9]?$|^(?:https?://|\./|/)|os\.environ|process\.env",
+    re.IGNORECASE,
+)
 _NOT_ALPHANUMERIC: Final = re.compile(r"[^0-9A-Za-z]+")
 
 # Length of an IBAN by country. Source: SWIFT IBAN registry, release 99.
@@ -101,6 +108,23 @@ def passes_variety(text: str) -> bool:
     return len(set(plain)) >= 8 and any(c.isdigit() for c in plain) and any(c.isalpha() for c in plain)
 
 
+def passes_assigned(text: str) -> bool:
+    """Whether what follows the last separator of `name = value` can be a secret value and no stand-in for one.
+
+    At least six different characters, a digit or a sign among them, and none of the words that manuals use.
+    """
+    value = _ASSIGNED.split(text.rstrip("\"'`.,;)"))[-1]
+    if len(set(value)) < 6 or value.isalpha() or _STAND_IN.search(value):
+        return False
+    return any(c.isdigit() for c in value) or any(c in "!@#$%^&*+/~" for c in value)
+
+
+def passes_url_password(text: str) -> bool:
+    """Whether the password in `scheme://user:password@host` can be one, and is neither a variable nor a stand-in."""
+    password = text.partition("://")[2].partition(":")[2].rpartition("@")[0]
+    return not (password.isdigit() and len(password) <= 5) and _STAND_IN.search(password) is None
+
+
 CHECKS: Final[Mapping[str, Callable[[str], bool]]] = MappingProxyType(
     {
         "luhn": passes_luhn,
@@ -109,5 +133,7 @@ CHECKS: Final[Mapping[str, Callable[[str], bool]]] = MappingProxyType(
         "public-ip": passes_public_ip,
         "phone": passes_phone,
         "variety": passes_variety,
+        "assigned": passes_assigned,
+        "url-password": passes_url_password,
     }
 )

@@ -1,4 +1,4 @@
-"""Text as the literal prefilter sees it: bytes without case and with every digit as 0, one fold for all rules.
+"""Text as the literal prefilter sees it: without case, digits as 0, one fold for all rules.
 
 Whatever the `regex` package matches without case folds alike, so that the prefilter never misses what a pattern would
 find. Places are kept: one byte for an ASCII character, and for other text they are counted where something was found.
@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from typing import Final
 
-_TABLE: Final = bytes(48 if 48 <= byte < 58 else byte + 32 if 65 <= byte <= 90 else byte for byte in range(256))
+_TABLE: Final = bytes(
+    48 if 48 <= byte < 58 else byte + 32 if 65 <= byte <= 90 else 32 if byte in b"\t\r\n" else byte
+    for byte in range(256)
+)
 
 # Characters that match another letter without case, and that str.lower() leaves apart.
 # Source: Unicode CaseFolding.txt, status C.
@@ -16,6 +19,7 @@ _APART: Final = (
     ("ſ", "s"),
     ("ı", "i"),
     ("ς", "σ"),
+    ("\u00a0", " "),
     *zip("ᲀᲁᲂᲃᲄᲅᲆ", "вдосттъ", strict=True),
 )
 _APART_BYTES: Final = tuple((a.encode(), b.encode()) for a, b in _APART)
@@ -38,7 +42,7 @@ _EXCEPTIONS: Final = frozenset("µßıŉƛǰſѢѣ")
 
 
 def fold(text: str) -> bytes:
-    """Return a text as UTF-8 without case, digits as 0. Any text is taken, lone surrogates too."""
+    """Return any text as UTF-8 without case, with digits as 0 and white space as blanks; lone surrogates pass."""
     if text.isascii():
         return text.encode("ascii").translate(_TABLE)
     # The one character whose lower case is longer than itself.

@@ -7,7 +7,6 @@ from typing import Final
 import msgspec
 import regex
 
-from lukhas.moderation.fold import fold
 from lukhas.moderation.rule import WITHHOLDING, Rule
 from lukhas.moderation.shape import Shape, analyse
 
@@ -55,7 +54,8 @@ def compile_rule(rule: Rule) -> CompiledPattern:
     if (shape is not None and shape.shortest_chars == 0) or pattern.search("") is not None:
         raise WrongPattern("matches the empty text, and so every text")
     longest, is_cut = _bound(rule, shape)
-    needs = tuple(sorted(need.decode() for need in shape.needs)) if shape is not None else ()
+    first = {needle for clause in shape.clauses for needle in clause[0]} if shape is not None else set[bytes]()
+    needs = tuple(sorted(needle.decode() for needle in first))
     return CompiledPattern(msgspec.structs.replace(rule, needs=needs, longest_chars=longest), pattern, shape, is_cut)
 
 
@@ -81,8 +81,3 @@ def _bound(rule: Rule, shape: Shape | None) -> tuple[int, bool]:
 
 def _withholds(rule: Rule) -> bool:
     return any(action in WITHHOLDING for actions in rule.actions.values() for action in actions.values())
-
-
-def fold_needs(rule: Rule) -> tuple[bytes, ...]:
-    """Return a rule's needs as the prefilter compares them."""
-    return tuple(dict.fromkeys(fold(need) for need in rule.needs))

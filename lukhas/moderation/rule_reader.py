@@ -33,9 +33,15 @@ _MAX_RULES: Final = 2_000
 _MAX_LITERALS: Final = 20_000
 _MAX_LITERAL_CHARS: Final = 1_000
 _MAX_PATTERN_CHARS: Final = 20_000
+_DEFAULT: Final = "default"
+_LOOKED_FOR: Final = ("literals", "pattern", "phrase")
+# In a phrase, a space is any short white space, and an apostrophe is straight, curly or left out.
+_SPOKEN: Final = {" ": r"[ \t\r\n\u00a0]{1,3}", "'": "['\u2019]?"}
+_PHRASE_PART: Final = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|[ ']", re.DOTALL)
 _TOP: Final = ("version", "categories", "rules")
 _RULE_KEYS: Final = (
-    *("id", "category", "severity", "literals", "pattern", "ignore_case", "check", "longest", "actions", "disabled"),
+    *("id", "category", "severity", "literals", "pattern", "phrase", "ignore_case", "check", "longest", "actions"),
+    "disabled",
 )
 
 Actions = Mapping[Preset, Mapping[Point, Action]]
@@ -222,9 +228,12 @@ class _Reader:
         longest = self._read_longest(entries)
         literals = self._read_literals(entries["literals"]) if "literals" in entries else ()
         pattern = self._text(node, entries, "pattern", _MAX_PATTERN_CHARS) if "pattern" in entries else ""
-        if ("literals" in entries) == ("pattern" in entries):
-            self._wrong(node, "exactly one of `literals` and `pattern` must be given")
         ignore_case = self._flag(entries, "ignore_case")
+        if "phrase" in entries:
+            pattern, ignore_case = self._read_phrase(node, entries), True
+        given = [key for key in _LOOKED_FOR if key in entries]
+        if len(given) != 1:
+            self._wrong(node, "exactly one of `literals`, `pattern` and `phrase` must be given")
         if len(self.mistakes) > before or severity is None:
             return
         rule = Rule(
@@ -241,7 +250,7 @@ class _Reader:
         try:
             compiled = compile_rule(rule)
         except WrongPattern as wrong:
-            self._wrong(entries["pattern" if pattern else "literals"], str(wrong))
+            self._wrong(entries[given[0]], str(wrong))
             return
         self._rules[rule_id] = compiled.rule
         self._patterns[rule_id] = compiled
@@ -259,7 +268,11 @@ class _Reader:
         return rule_id
 
     def _merge_actions(self, node: Node, entries: dict[str, Node], category: str, severity: Severity) -> Actions:
-        merged: dict[Preset, Mapping[Point, Action]] = dict(self._defaults.get((category, severity), {}))
+        merged: dict[Preset, Mapping[Point, Action]] = {}
+        for name in (category, category.partition("/")[0], _DEFAULT):
+            if (name, severity) in self._defaults:
+                merged.update(self._defaults[name, severity])
+                break
         if "actions" in entries:
             for preset, actions in self._read_actions(entries["actions"]).items():
                 merged[preset] = {**merged.get(preset, {}), **actions}
@@ -299,6 +312,11 @@ class _Reader:
             self._wrong(entries[key], f"must be a text of 1 to {most:,} characters; quote what is not one")
             return ""
         return value
+
+    def _read_phrase(self, node: Node, entries: dict[str, Node]) -> str:
+        phrase = self._text(node, entries, "phrase", _MAX_PATTERN_CHARS)
+        spoken = _PHRASE_PART.sub(lambda part: _SPOKEN.get(part[0], part[0]), phrase)
+        return rf"\b(?:{spoken})(?!\w)" if phrase else ""
 
     def _flag(self, entries: dict[str, Node], key: str) -> bool:
         if key not in entries:

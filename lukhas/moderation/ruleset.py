@@ -11,7 +11,8 @@ import regex
 
 from lukhas.errors import ModerationUnavailable
 from lukhas.moderation.check import CHECKS
-from lukhas.moderation.pattern import CompiledPattern, fold_needs
+from lukhas.moderation.need import Clause
+from lukhas.moderation.pattern import CompiledPattern
 from lukhas.moderation.rule import ACTIONS, Action, Finding, Point, Preset, Rule
 from lukhas.moderation.scan import Prefilter, Stretch, make_windows
 
@@ -36,11 +37,12 @@ class CompiledRule:
         is_cut: whether `longest_chars` cuts longer matches of the pattern.
         behind_chars: how many characters before a match the pattern looks at; None where that is not known.
         ahead_chars: how many characters after a match the pattern looks at; None where that is not known.
+        clauses: literals that every match holds, as the prefilter looks for them; empty where none are known.
         starts: a `re` pattern of exactly one character, with which every match begins; None where not known.
     """
 
     __slots__ = (
-        *("action", "ahead_chars", "behind_chars", "is_cut", "longest_chars", "needs", "pattern", "rule", "starts"),
+        *("action", "ahead_chars", "behind_chars", "clauses", "is_cut", "longest_chars", "pattern", "rule", "starts"),
         *("_check", "_reach"),
     )
 
@@ -54,7 +56,7 @@ class CompiledRule:
         self.behind_chars = shape.behind_chars if shape is not None else None
         self.ahead_chars = shape.ahead_chars if shape is not None else None
         self.starts = shape.starts if shape is not None else None
-        self.needs = fold_needs(compiled.rule)
+        self.clauses: tuple[Clause, ...] = shape.clauses if shape is not None else ()
         self._check = CHECKS[compiled.rule.check] if compiled.rule.check else None
         self._reach = (
             None
@@ -111,8 +113,14 @@ class Profile:
 
     def __init__(self, rules: Iterable[CompiledRule]) -> None:
         self.rules = tuple(rules)
-        self._always = tuple(number for number, rule in enumerate(self.rules) if not rule.needs)
-        self._prefilter = Prefilter({number: rule.needs for number, rule in enumerate(self.rules) if rule.needs})
+        self._always = tuple(number for number, rule in enumerate(self.rules) if not rule.clauses)
+        self._prefilter = Prefilter(
+            {
+                number: (rule.clauses, 0 if rule.is_cut else rule.longest_chars)
+                for number, rule in enumerate(self.rules)
+                if rule.clauses
+            }
+        )
 
     def scan(self, text: str) -> list[Finding]:
         """Find every rule's matches in a text.

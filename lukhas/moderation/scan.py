@@ -1,54 +1,61 @@
 """The literal prefilter: one pass over a text says which rules can match at all, and near which places.
 
-Aho-Corasick over the folded text. A rule whose pattern holds no literal is always a candidate, everywhere.
+Aho-Corasick over the folded text. A rule whose pattern spells out no literal does not belong here: it runs everywhere.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 import ahocorasick_rs
 
 from lukhas.moderation.fold import count_characters, fold
+from lukhas.moderation.need import Clause
 
-# A table for every state: fastest by far, and at this size still small.
-_MAX_DFA_BYTES: Final = 20_000
-# Past this many hits of a rule, looking at each costs more than looking at the whole text.
-_MAX_HITS: Final = 2_000
+# Past this many hits, looking at each costs more than looking at the whole text.
+_MAX_HITS: Final = 4_000
 
 Stretch = tuple[int, int]
+Hit = tuple[int, int, int]
 
 
 class Prefilter:
     """Finds the needles of many rules in one pass."""
 
-    def __init__(self, needs: Mapping[int, Sequence[bytes]]) -> None:
+    def __init__(self, rules: Mapping[int, tuple[Sequence[Clause], int]]) -> None:
         """Build it.
 
         Args:
-            needs: folded needles by the rule's number; a rule without needles does not belong here.
+            rules: by the rule's number, its clauses and the most characters of a match, 0 where that is not bounded.
         """
-        owners: dict[bytes, list[int]] = {}
-        for number, needles in needs.items():
-            for needle in needles:
-                owners.setdefault(needle, []).append(number)
+        self._rule: list[int] = []
+        self._reach: list[int] = []
+        self._full: list[int] = []
+        owners: dict[bytes, list[tuple[int, int]]] = {}
+        for number, (clauses, reach) in rules.items():
+            for clause in clauses:
+                position = len(self._rule)
+                self._rule.append(number)
+                self._reach.append(reach)
+                self._full.append((1 << len(clause)) - 1)
+                for bit, needles in enumerate(clause):
+                    for needle in needles:
+                        owners.setdefault(needle, []).append((position, 1 << bit))
         needles = sorted(owners)
+        # By needle: the clauses it counts for, each with the bit of its set.
         self._owners = [tuple(owners[needle]) for needle in needles]
-        size = sum(map(len, needles))
-        kinds = ahocorasick_rs.Implementation
+        # Compact enough to stay in the processor's cache beside other work; the full table is faster only alone.
+        kind = ahocorasick_rs.Implementation.ContiguousNFA
         self._search = (
-            ahocorasick_rs.BytesAhoCorasick(
-                needles, implementation=kinds.DFA if size <= _MAX_DFA_BYTES else kinds.ContiguousNFA
-            ).find_matches_as_indexes
-            if needles
-            else None
+            ahocorasick_rs.BytesAhoCorasick(needles, implementation=kind).find_matches_as_indexes if needles else None
         )
 
     def find(self, text: str) -> dict[int, list[Stretch]] | None:
-        """Return where needles stand in a text, by rule, each list in order of its starts; None where none does.
+        """Return the rules that can match in a text, each with places of which every match holds one.
 
-        An empty list says that there are too many places to tell: look everywhere.
+        None where no rule can; an empty list of places says to look everywhere.
         """
         if self._search is None:
             return None
@@ -56,26 +63,62 @@ class Prefilter:
         hits = self._search(folded, overlapping=True)
         if not hits:
             return None
-        found: dict[int, list[Stretch]] = {}
+        owners = self._owners
+        seen: dict[int, int] = {}
+        for needle in {hit[0] for hit in hits}:
+            for clause, bit in owners[needle]:
+                seen[clause] = seen.get(clause, 0) | bit
+        full = self._full
+        live = {clause for clause, bits in seen.items() if bits == full[clause]}
+        if not live:
+            return None
         if len(hits) > _MAX_HITS:
-            return {number: [] for needle, _, _ in hits for number in self._owners[needle]}
-        if len(folded) != len(text):
-            hits = _in_characters(folded, hits)
+            return {self._rule[clause]: [] for clause in live}
+        return self._place(folded, hits, live, is_wide=len(folded) != len(text)) or None
+
+    def _place(self, folded: bytes, hits: Sequence[Hit], live: set[int], *, is_wide: bool) -> dict[int, list[Stretch]]:
+        """Keep the places near which every set of a clause has a needle; bytes are taken for characters at least."""
+        places: dict[int, dict[int, list[Stretch]]] = {clause: {} for clause in live}
         for needle, start, end in hits:
-            for number in self._owners[needle]:
-                found.setdefault(number, []).append((start, end))
-        return found
+            for clause, bit in self._owners[needle]:
+                if clause in live:
+                    places[clause].setdefault(bit, []).append((start, end))
+        found: dict[int, list[Stretch]] = {}
+        everywhere: set[int] = set()
+        for clause, by_set in places.items():
+            number = self._rule[clause]
+            # A character has at most four bytes.
+            reach = self._reach[clause] * (4 if is_wide else 1)
+            anchors, *others = sorted(by_set.values(), key=len)
+            if not reach:
+                everywhere.add(number)
+                found.setdefault(number, [])
+                continue
+            for other in others:
+                starts = [start for start, _ in other]
+                starts.sort()
+                anchors = [anchor for anchor in anchors if _is_near(starts, anchor, reach)]
+            if anchors:
+                found.setdefault(number, []).extend(anchors)
+        for number in everywhere:
+            found[number] = []
+        return _in_characters(folded, found) if is_wide else found
 
 
-def _in_characters(folded: bytes, hits: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    marks = sorted({place for _, start, end in hits for place in (start, end)})
+def _is_near(starts: Sequence[int], anchor: Stretch, reach: int) -> bool:
+    position = bisect_left(starts, anchor[1] - reach)
+    return position < len(starts) and starts[position] < anchor[0] + reach
+
+
+def _in_characters(folded: bytes, found: Mapping[int, Sequence[Stretch]]) -> dict[int, list[Stretch]]:
+    marks = sorted({place for stretches in found.values() for stretch in stretches for place in stretch})
     places: dict[int, int] = {}
     before, count = 0, 0
     for mark in marks:
         count += count_characters(folded, before, mark)
         places[mark] = count
         before = mark
-    return [(needle, places[start], places[end]) for needle, start, end in hits]
+    return {number: [(places[start], places[end]) for start, end in stretches] for number, stretches in found.items()}
 
 
 def make_windows(stretches: Sequence[Stretch], reach: int, length: int) -> list[Stretch]:

@@ -7,7 +7,6 @@ analysed (`analyse` answers None), never guessed at.
 from __future__ import annotations
 
 import importlib
-import itertools
 import re
 import warnings
 from collections.abc import Iterable, Sequence
@@ -15,18 +14,14 @@ from typing import Any, Final
 
 import msgspec
 
-from lukhas.moderation.fold import fold, list_cases
+from lukhas.moderation.fold import list_cases
+from lukhas.moderation.need import Clause, find_clauses, flags_inside
 
 # A brace that is neither escaped nor a count is the `regex` package's fuzzy matching, and a plain brace to `re`.
-_BRACE: Final = re.compile(r"\\.|\{(?:[0-9]+(?:,[0-9]*)?|,[0-9]+)\}|(?P<fuzzy>[{}])", re.DOTALL)
-_MAX_NEEDLES: Final = 128
-_MAX_NEEDLE_CHARS: Final = 48
+_BRACE: Final = re.compile(
+    r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(?:[0-9]+(?:,[0-9]*)?|,[0-9]+)\}|(?P<fuzzy>[{}])", re.DOTALL
+)
 _MAX_START_RANGE: Final = 512
-# Rough share of such characters in ordinary text, to tell which needle is the rarest.
-_SHARE_DIGIT: Final = 0.3
-_SHARE_SPACE: Final = 0.4
-_SHARE_OTHER: Final = 0.12
-
 _CATEGORY_TEXT: Final = {
     "CATEGORY_DIGIT": r"\d",
     "CATEGORY_NOT_DIGIT": r"\D",
@@ -45,7 +40,7 @@ class Shape(msgspec.Struct, frozen=True):
         longest_chars: most characters of a match; None where it can grow without bound.
         behind_chars: how many characters before a match its pattern looks at; None without bound.
         ahead_chars: how many characters after a match its pattern looks at; None without bound.
-        needs: folded texts of which one stands in every match; empty where none is known.
+        clauses: what the prefilter looks for: every match satisfies one of them; empty where nothing is known.
         starts: a `re` pattern of one character with which every match begins; None where that is not known.
     """
 
@@ -53,7 +48,7 @@ class Shape(msgspec.Struct, frozen=True):
     longest_chars: int | None
     behind_chars: int | None
     ahead_chars: int | None
-    needs: frozenset[bytes]
+    clauses: tuple[Clause, ...]
     starts: str | None
 
 
@@ -72,15 +67,18 @@ def analyse(pattern: str, *, ignore_case: bool = False) -> Shape | None:
     walker = _Walker()
     flags = int(tree.state.flags)
     low, high = walker.measure(tree)
-    needs = walker.find_needs(tree, flags)
     start = walker.find_start(tree, flags)
     return Shape(
-        low, high, walker.behind, walker.ahead, needs or frozenset(), f"[{''.join(sorted(start))}]" if start else None
+        low,
+        high,
+        walker.behind,
+        walker.ahead,
+        find_clauses(tree, flags),
+        f"[{''.join(sorted(start))}]" if start else None,
     )
 
 
 Width = tuple[int, int | None]
-Exact = frozenset[str]
 
 
 def _add(one: int | None, other: int | None) -> int | None:
@@ -90,11 +88,6 @@ def _add(one: int | None, other: int | None) -> int | None:
 def _most(values: Iterable[int | None]) -> int | None:
     known = list(values)
     return None if any(value is None for value in known) else max((v for v in known if v is not None), default=0)
-
-
-def _flags_inside(flags: int, argument: Any) -> int:
-    _, added, removed, _ = argument
-    return (flags | int(added)) & ~int(removed)
 
 
 class _Walker:
@@ -184,7 +177,7 @@ class _Walker:
             case "IN":
                 return _class_members(argument, flags)
             case "SUBPATTERN":
-                return self._start_part(argument[3], _flags_inside(flags, argument))
+                return self._start_part(argument[3], flags_inside(flags, argument))
             case "ATOMIC_GROUP":
                 return self._start_part(argument, flags)
             case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
@@ -202,148 +195,6 @@ class _Walker:
 
     def _start_part(self, nodes: Sequence[Any], flags: int) -> set[str] | None:
         return self.find_start(nodes, flags) if nodes else set()
-
-    def find_needs(self, nodes: Iterable[Any], flags: int) -> frozenset[bytes] | None:
-        """Return the rarest set of folded texts of which one stands in every match of a sequence."""
-        exact, best = self._needs(nodes, flags)
-        return _rarer(best, _as_needles(exact)) if exact is not None else best
-
-    def _needs(self, nodes: Iterable[Any], flags: int) -> tuple[Exact | None, frozenset[bytes] | None]:
-        """Return all texts of a sequence where these are few, and the best set of needles met on the way."""
-        best: frozenset[bytes] | None = None
-        run: Exact = frozenset(("",))
-        whole = True
-        for operation, argument in nodes:
-            exact, inner = self._needs_one(str(operation), argument, flags)
-            best = _rarer(best, inner)
-            joined = None if exact is None else _join(run, exact)
-            if joined is not None:
-                run = joined
-                continue
-            best = _rarer(best, _as_needles(run))
-            whole = False
-            run = exact if exact is not None else frozenset(("",))
-        best = _rarer(best, _as_needles(run))
-        return (run if whole else None), best
-
-    def _needs_one(self, name: str, argument: Any, flags: int) -> tuple[Exact | None, frozenset[bytes] | None]:
-        match name:
-            case "LITERAL":
-                return _fold_characters([argument], flags), None
-            case "IN":
-                return _fold_class(argument, flags), None
-            case "SUBPATTERN":
-                return self._needs(argument[3], _flags_inside(flags, argument))
-            case "ATOMIC_GROUP":
-                return self._needs(argument, flags)
-            case "AT" | "ASSERT" | "ASSERT_NOT":
-                return frozenset(("",)), None
-            case "BRANCH":
-                return self._needs_branch(argument[1], flags)
-            case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
-                least, most, part = argument
-                return self._needs_repeat(int(least), most, part, flags)
-            case _:
-                return None, None
-
-    def _needs_branch(self, branches: Sequence[Any], flags: int) -> tuple[Exact | None, frozenset[bytes] | None]:
-        parts = [self._needs(branch, flags) for branch in branches]
-        exacts = [exact for exact, _ in parts if exact is not None]
-        whole: Exact | None = frozenset(itertools.chain.from_iterable(exacts)) if len(exacts) == len(parts) else None
-        if whole is not None and len(whole) > _MAX_NEEDLES:
-            whole = None
-        needles: set[bytes] = set()
-        for exact, best in parts:
-            chosen = _rarer(best, _as_needles(exact)) if exact is not None else best
-            if not chosen:
-                return whole, None
-            needles |= chosen
-        return whole, frozenset(needles) if len(needles) <= _MAX_NEEDLES else None
-
-    def _needs_repeat(
-        self, least: int, most: Any, part: Iterable[Any], flags: int
-    ) -> tuple[Exact | None, frozenset[bytes] | None]:
-        exact, best = self._needs(part, flags)
-        if exact is None:
-            return None, best if least else None
-        if str(most) != "MAXREPEAT" and int(most) - least <= 2 and int(most) <= _MAX_NEEDLE_CHARS:
-            repeated: Exact | None = frozenset()
-            for count in range(least, int(most) + 1):
-                one = _repeat(exact, count)
-                repeated = None if repeated is None or one is None else repeated | one
-            if repeated is not None and len(repeated) <= _MAX_NEEDLES:
-                return repeated, None
-        if not least:
-            return None, None
-        for count in range(min(least, _MAX_NEEDLE_CHARS), 0, -1):
-            one = _repeat(exact, count)
-            if one is not None:
-                return None, _rarer(best, _as_needles(one))
-        return None, best
-
-
-def _repeat(exact: Exact, count: int) -> Exact | None:
-    found: Exact | None = frozenset(("",))
-    for _ in range(count):
-        found = None if found is None else _join(found, exact)
-    return found
-
-
-def _join(run: Exact, following: Exact) -> Exact | None:
-    if len(run) * len(following) > _MAX_NEEDLES:
-        return None
-    joined = frozenset(a + b for a in run for b in following)
-    return joined if all(len(text) <= _MAX_NEEDLE_CHARS for text in joined) else None
-
-
-def _as_needles(exact: Exact | None) -> frozenset[bytes] | None:
-    if not exact or "" in exact:
-        return None
-    return frozenset(text.encode() for text in exact)
-
-
-def _rarer(one: frozenset[bytes] | None, other: frozenset[bytes] | None) -> frozenset[bytes] | None:
-    if not one or not other:
-        return one or other
-    return one if _estimate(one) <= _estimate(other) else other
-
-
-def _estimate(needles: frozenset[bytes]) -> float:
-    """Return roughly how often one of these stands at a place of ordinary text."""
-    total = 0.0
-    for needle in needles:
-        share = 1.0
-        for byte in needle:
-            share *= _SHARE_DIGIT if byte == 0x30 else _SHARE_SPACE if byte == 0x20 else _SHARE_OTHER
-        total += share
-    return total
-
-
-def _fold_characters(codes: Iterable[int], flags: int) -> Exact | None:
-    found: set[str] = set()
-    for code in codes:
-        character = chr(code)
-        if 0xD800 <= code < 0xE000 or (flags & re.IGNORECASE and list_cases(character) is None):
-            return None
-        found.add(fold(character).decode())
-    return frozenset(found)
-
-
-def _fold_class(items: Sequence[Any], flags: int) -> Exact | None:
-    codes: list[int] = []
-    for operation, argument in items:
-        match str(operation):
-            case "LITERAL":
-                codes.append(argument)
-            case "RANGE":
-                low, high = argument
-                if high - low > 64:
-                    return None
-                codes += range(low, high + 1)
-            case _:
-                return None
-    found = _fold_characters(codes, flags)
-    return found if found and len(found) <= 16 else None
 
 
 def _class_members(items: Sequence[Any], flags: int) -> set[str] | None:
