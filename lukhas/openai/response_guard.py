@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
@@ -27,15 +28,14 @@ from lukhas.openai.response_item import (
 EVENT_FIELDS: Final = frozenset(
     ("type", "sequence_number", "item_id", "output_index", "content_index", "summary_index", "obfuscation")
 )
+_is_base64: Final = re.compile(r"[A-Za-z0-9+/_-]+=*").fullmatch
 _DEEPEST: Final = 128
 _LOGPROB_FIELDS: Final = frozenset(("token", "bytes", "logprob", "top_logprobs"))
 _REMEMBERED_CHARS: Final = 1_000_000
 _MEDIA_FIELDS: Final[Mapping[str, str]] = {
-    "image_url": "image",
     "partial_image_b64": "image",
     "b64_json": "image",
     "file_data": "file",
-    "video_url": "video",
     "audio": "audio",
 }
 
@@ -81,12 +81,13 @@ class AnswerPass:
             channel = self._guard.open(kind)
             released = channel.feed(text)
             released += channel.finish()
-            known = (text if released == text else released, channel.is_blocked)
+            known = (released, channel.is_blocked)
             self._seen_chars += len(text)
             if self._seen_chars <= _REMEMBERED_CHARS:
                 self._seen[kind, text] = known
         self._hit = self._hit or known[1]
-        return known[0]
+        # The same object where nothing was changed: that is how changes are seen.
+        return text if known[0] == text else known[0]
 
     def admit(self, kind: str) -> bool:
         """Say whether media of this kind may pass; asked once for each kind."""
@@ -136,13 +137,11 @@ class AnswerPass:
 
     def find_media(self, name: str, value: str) -> str | None:
         """Return which kind of media a string is; None where it is text."""
-        kind = _MEDIA_FIELDS.get(name)
-        if kind is None and value.startswith("data:") and ";base64," in value[:256]:
+        if value.startswith("data:") and ";base64," in value[:256]:
             head = value[5:11]
-            kind = "image" if head.startswith("image") else "audio" if head.startswith("audio") else "file"
-        if kind is not None and value.startswith(("https://", "http://")):
-            return None
-        return kind
+            return "image" if head.startswith("image") else "audio" if head.startswith("audio") else "file"
+        kind = _MEDIA_FIELDS.get(name)
+        return kind if kind is not None and is_base64(value) else None
 
     def rest(self, event: Item, *known: str) -> Item:
         """Return a stream's event with all its fields guarded but the usual ones and those that are known already."""
@@ -299,15 +298,15 @@ class AnswerPass:
         if is_allowed and verdict.arguments != arguments:
             put_back = _put_back(item, fields, verdict.arguments, is_json=is_json)
             changed, is_allowed = (item, False) if put_back is None else (put_back, True)
-        if is_allowed and item.get("result") and type_of(item) == "image_generation_call" and not self.admit("image"):
+        result: Any = item.get("result")
+        is_image = type_of(item) == "image_generation_call" and isinstance(result, str) and is_base64(result)
+        if is_allowed and is_image and not self.admit("image"):
             return refusal_item(item, self.refusal, status="completed")
         if not is_allowed:
             if call.call_id is not None:
                 self.blocked_calls.append(call.call_id)
             return refusal_item(item, message or self.refusal, status="completed")
-        judged = (*fields, "name") if form.kind != "hosted" else fields
-        if type_of(item) == "image_generation_call":
-            judged = (*judged, "result")
+        judged = (*fields, "result") if is_image else fields
         return self._or_refusal(item, self._fields(changed, without=judged, is_free=not form.payload))
 
     def _or_refusal(self, item: Item, guarded: Item) -> Item:
@@ -342,6 +341,11 @@ class AnswerPass:
             if new is not value:
                 changed = {**changed, name: new}
         return changed
+
+
+def is_base64(text: str) -> bool:
+    """Say whether a text is data written in base64, as far as its beginning shows."""
+    return bool(text) and _is_base64(text[:256]) is not None
 
 
 def clean_logprobs(entries: list[Any]) -> list[Any]:

@@ -176,7 +176,10 @@ def read_object_ids(answer: Mapping[str, Any]) -> list[ObjectRef]:
     output: Any = answer.get("output")
     for index, entry in enumerate(cast("list[Any]", output) if isinstance(output, list) else []):
         found += read_item_ids(entry, index)
-    return list({(one.kind, one.id): one for one in reversed(found)}.values())[::-1]
+    first: dict[tuple[str, str], ObjectRef] = {}
+    for one in found:
+        first.setdefault((one.kind, one.id), one)
+    return list(first.values())
 
 
 def read_item_ids(entry: Any, index: int) -> list[ObjectRef]:

@@ -13,7 +13,7 @@ from lukhas.errors import UpstreamBroken
 from lukhas.openai.call import AnswerGuard, ObjectRef, Summary
 from lukhas.openai.response_answer import close_response, summarise_response
 from lukhas.openai.response_event import KEEP_ALIVE, EventWriter, read_event
-from lukhas.openai.response_guard import EVENT_FIELDS, AnswerPass
+from lukhas.openai.response_guard import EVENT_FIELDS, AnswerPass, is_base64
 from lukhas.openai.response_held import HeldItem, is_live
 from lukhas.openai.response_item import Item, read_item_ids, refusal_item, type_of
 from lukhas.openai.response_live import LiveItem, Place, refuse_item
@@ -383,7 +383,10 @@ class ResponseRewriter:
         self._writer.relay(raw, event, self._pass.rest(new, "annotation"), is_plain)
 
     def _take_audio(self, raw: bytes, event: Item, is_plain: bool) -> None:
-        if self._pass.admit("audio"):
+        delta: Any = event.get("delta")
+        if not isinstance(delta, str) or (delta and not is_base64(delta)):
+            self._relay_loose(raw, event, is_plain)
+        elif self._pass.admit("audio"):
             self._writer.relay(raw, event, self._pass.rest(event, "delta"), is_plain)
 
     def _take_error(self, raw: bytes, event: Item, is_plain: bool) -> None:
@@ -402,8 +405,7 @@ class ResponseRewriter:
         self._last = self._writer.pass_on(raw, event, is_plain=is_plain) if same else self._writer.write(new)
 
     def _take_other(self, raw: bytes, event: Item, is_plain: bool) -> None:
-        index: Any = event.get("output_index")
-        if index is not None or event.get("item_id") is not None:
+        if "_call" in event["type"] or not event.keys().isdisjoint(("output_index", "item_id")):
             held = self._output.open.get(self._output.place_of(event))
             if isinstance(held, HeldItem):
                 held.hold(raw, event, is_plain=is_plain)
