@@ -39,12 +39,13 @@ _RARE: Final = frozenset(b"jkqvxz")
 # By length, where a needle is nothing but so many letters.
 _SHORT: Final = {1: 0.06, 2: 0.02, 3: 0.006}
 _WORDS: Final = frozenset(
-    b"a i an as at be by do he if in is it me my no of on or so to up us we all and any are but can for get had has have "
-    b"her him his how its new not now one our out say see set she the too use was way who you that this with from been "
-    b"were will would should could what which when where about your you're they their them there then than these those "
-    b"some such only other over into also just like make made give take tell show help know need want first each must "
-    b"more most here very code text data file name list type call user using used before after above string value state "
-    b"return write print system right good great message please import class self answer command test th wh".split()
+    b"a i an as at be by do he if in is it me my no of on or so to up us we all and any are but can for get had "
+    b"has have her him his how its new not now one our out say see set she the too use was way who you that this "
+    b"with from been were will would should could what which when where about your you're they their them there "
+    b"then than these those some such only other over into also just like make made give take tell show help know "
+    b"need want first each must more most here very code text data file name list type call user using used before "
+    b"after above string value state return write print system right good great message please import class self "
+    b"answer command test th wh".split()
 )
 
 _ZERO_WIDTH: Final = ("AT", "ASSERT", "ASSERT_NOT")

@@ -36,7 +36,7 @@ _MAX_PATTERN_CHARS: Final = 20_000
 _DEFAULT: Final = "default"
 _LOOKED_FOR: Final = ("literals", "pattern", "phrase")
 # In a phrase, a space is any short white space, and an apostrophe is straight, curly or left out.
-_SPOKEN: Final = {" ": r"[ \t\r\n\u00a0]{1,3}", "'": "['\u2019]?"}
+_SPOKEN: Final = {" ": r"(?:[ \t\r\n\u00a0]{1,3})", "'": "['\u2019]?"}
 _PHRASE_PART: Final = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|[ ']", re.DOTALL)
 _TOP: Final = ("version", "categories", "rules")
 _RULE_KEYS: Final = (
@@ -316,7 +316,7 @@ class _Reader:
     def _read_phrase(self, node: Node, entries: dict[str, Node]) -> str:
         phrase = self._text(node, entries, "phrase", _MAX_PATTERN_CHARS)
         spoken = _PHRASE_PART.sub(lambda part: _SPOKEN.get(part[0], part[0]), phrase)
-        return rf"\b(?:{spoken})(?!\w)" if phrase else ""
+        return rf"(?<!\w)(?:{spoken})(?!\w)" if phrase else ""
 
     def _flag(self, entries: dict[str, Node], key: str) -> bool:
         if key not in entries:
