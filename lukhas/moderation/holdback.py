@@ -7,42 +7,14 @@ from there on is released before it knows. See docs/explanation/streaming.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
 
+from lukhas.moderation.note import Notes
 from lukhas.moderation.rule import Finding
-from lukhas.moderation.stream_plan import SearchTimeout, StreamPlan, Watch
+from lukhas.moderation.stream_plan import Node, StreamPlan
+from lukhas.moderation.watch import Alive, Match, SearchTimeout, Watch
 
 __all__ = ["Holdback", "StreamPlan"]
-
-
-class _Match(NamedTuple):
-    """A sure match, in characters of the whole run; ordered as a scan's findings are."""
-
-    start: int
-    end: int
-    number: int
-    is_told: bool = False
-
-
-class _State(NamedTuple):
-    """All that a step changes.
-
-    Attributes:
-        held: what is kept of the run: what is not released yet, and a little before it.
-        base: where `held` begins in the run.
-        released: up to where the run is decided.
-        alive: by rule, the place that it cannot decide yet, and how long the run must be to look there again.
-        pending: sure matches of withholding rules in text that is not decided yet, in order.
-        notes: sure matches of other rules in such text.
-    """
-
-    held: str
-    base: int
-    released: int
-    alive: dict[int, tuple[int, int]]
-    pending: list[_Match]
-    notes: list[_Match]
 
 
 class Holdback:
@@ -52,22 +24,25 @@ class Holdback:
     rules, however long the run is.
     """
 
-    __slots__ = ("_blocked", "_is_over", "_on_finding", "_plan", "_reports", "_state")
+    __slots__ = ("_base", "_blocked", "_is_over", "_node", "_notes", "_on_finding", "_pending", "_plan")
 
     def __init__(self, plan: StreamPlan, on_finding: Callable[[Finding], None]) -> None:
         """Open a run.
 
         Args:
             plan: the rules.
-            on_finding: takes each match once it is sure and its text is decided; what blocks comes last.
+            on_finding: takes each match once it is sure, its places counted from the start of the run. What blocks
+                comes last; what only reports may come as late as `finish`.
         """
         self._plan = plan
         self._on_finding = on_finding
         self._blocked = False
         self._is_over = False
-        alive = {number: (0, plan.watches[number].next_look(0, 0)) for number in plan.unprobed}
-        self._state = _State("", 0, 0, alive, [], [])
-        self._reports: list[Finding] = []
+        self._notes = Notes(plan.noted) if plan.noted.items else None
+        # What is kept of the run; where that begins in the run; sure matches in what is not released yet.
+        self._node = plan.root
+        self._base = 0
+        self._pending: list[Match] = []
 
     @property
     def is_blocked(self) -> bool:
@@ -76,215 +51,169 @@ class Holdback:
 
     def feed(self, text: str) -> str:
         """Take the next piece and return what may be released now; nothing any more once it is blocked."""
-        released: list[str] = []
+        if self._is_over or not text:
+            return ""
+        plan = self._plan
+        node = self._node
+        reached = node.steps.get(text) if node.steps is not None and not self._pending else None
+        if reached is not None:
+            # This piece was seen in this state before.
+            held = node.held
+            size = len(held) + len(text)
+            released = (held + text)[len(held) - node.size : size - reached.size]
+            self._base += size - len(reached.held)
+            self._node = reached
+            return self._note(released) if released and self._notes is not None else released
+        if not plan.withholds:
+            self._base += len(text)
+            return self._note(text)
+        if len(text) <= plan.guarded.piece_chars and not plan.guarded.is_open:
+            return self._guard(text)
+        parts: list[str] = []
         place = 0
-        try:
-            while place < len(text) and not self._is_over:
-                size = self._room()
-                released.append(self._take(text[place : place + size]))
-                place += size
-        except SearchTimeout as slow:
-            self._fail(slow.watch)
-        self._report()
-        return "".join(released)
+        while place < len(text) and not self._is_over:
+            room = plan.guarded.room(len(self._node.held), self._node.alive)
+            parts.append(self._guard(text[place : place + room]))
+            place += room
+        return "".join(parts)
 
     def finish(self) -> str:
         """Say that the run is over and return the rest that may be released."""
         if self._is_over:
             return ""
-        self._is_over = True
-        held, base, released, alive, pending, notes = self._state
-        text = ""
+        node = self._node
         try:
-            for number, (start, _) in alive.items():
-                watch = self._plan.watches[number]
-                found = pending if watch.withholds else notes
-                found += (_Match(base + a, base + b, number) for a, b in watch.find_all(held, start - base))
-            text = self._settle(_State(held, base, released, {}, sorted(pending), notes))
+            found = self._plan.guarded.finish(node.held, node.alive)
         except SearchTimeout as slow:
-            self._fail(slow.watch)
-        self._report()
-        return text
-
-    def _report(self) -> None:
-        reports, self._reports = self._reports, []
-        for finding in reports:
-            self._on_finding(finding)
-
-    def _fail(self, watch: Watch) -> None:
-        """Block, since a rule could not be decided."""
-        state = self._state
-        rule = watch.compiled.rule
-        end = state.base + len(state.held)
-        self._reports.append(Finding(rule.id, rule.category, rule.severity, "block", state.released, end))
-        self._blocked = self._is_over = True
-        self._state = _State("", end, end, {}, [], [])
-
-    def _room(self) -> int:
-        """Return how much may be taken until a rule reaches its limit."""
-        state, watches = self._state, self._plan.watches
-        room = self._plan.piece_chars
-        for number, (start, _) in state.alive.items():
-            if watches[number].is_open:
-                room = min(room, start + watches[number].limit_chars - state.base - len(state.held))
-        return max(1, room)
-
-    def _take(self, piece: str) -> str:
-        """Take a piece; of one that blocks only as much as that needs, so that cuts make no difference."""
-        before, reports = self._state, len(self._reports)
-        released = self._step(piece)
-        if not self._blocked or not self._plan.notes:
+            return self._fail(slow.watch)
+        self._pending += [match.shift(self._base) for match in found]
+        released = self._settle(node.held, node.size, {}, None)
+        if self._is_over:
             return released
-        few, many = 1, len(piece)
-        while few < many:
-            middle = (few + many) // 2
-            self._restore(before, reports)
-            self._step(piece[:middle])
-            few, many = (few, middle) if self._blocked else (middle + 1, many)
-        self._restore(before, reports)
-        return self._step(piece[:few])
+        return released if self._end("", self._base + len(self._node.held), None) else ""
 
-    def _restore(self, state: _State, reports: int) -> None:
-        self._state = state
-        del self._reports[reports:]
-        self._blocked = self._is_over = False
+    def _guard(self, piece: str) -> str:
+        node = self._node
+        text = node.held + piece
+        try:
+            alive, found = self._plan.guarded.advance(text, len(node.held), node.alive)
+        except SearchTimeout as slow:
+            return self._fail(slow.watch)
+        is_plain = not found and not self._pending
+        self._pending += [match.shift(self._base) for match in found]
+        return self._settle(text, node.size + len(piece), alive, piece if is_plain else None)
 
-    def _step(self, piece: str) -> str:
-        held, base, released, alive, pending, notes = self._state
-        text = held + piece
-        due = self._find_due(text, len(held), alive)
-        if not due and not alive and not pending and not notes:
-            # What was held before was context alone.
-            low = max(0, len(text) - self._plan.context_chars)
-            self._state = _State(text[low:], base + low, base + len(text), alive, pending, notes)
-            return piece
-        state = _State(text, base, released, dict(alive), list(pending), list(notes))
-        watches = self._plan.watches
-        for number, (start, next_look) in alive.items():
-            if next_look <= base + len(text):
-                self._follow(watches[number], state, start - base)
-        for number, place in due.items():
-            self._follow(watches[number], state, place)
-        if len(state.pending) > 1:
-            state.pending.sort()
-        return self._settle(state)
+    def _settle(self, text: str, size: int, alive: Alive, piece: str | None) -> str:
+        """Release what is decided, and keep the rest.
 
-    def _find_due(self, text: str, place: int, alive: dict[int, tuple[int, int]]) -> dict[int, int]:
-        """Return the rules that may begin in what has come, each with the first place; those alive are left out."""
-        due: dict[int, int] = {}
-        starts = self._plan.starts
-        known = starts.known.get
-        for at in range(place, len(text)):
-            if known(text[at - 1 : at + 1]) == () and at:
-                continue
-            for number in starts.find(text, at):
-                if number not in due and number not in alive:
-                    due[number] = at
-        return due
-
-    def _follow(self, watch: Watch, state: _State, place: int) -> None:
-        """Take one rule from a place on from match to match, to where it must wait or to the end."""
-        number, text, base = watch.number, state.held, state.base
-        state.alive.pop(number, None)
-        size = len(text)
-        while watch.probe is not None:
-            found = watch.search(watch.probe.pattern, text, place)
-            start = size if found is None else found.start()
-            if found is None or start >= size:
-                return
-            end = found.start(watch.probe.end_group)
-            if end < 0:
-                if size - start < watch.limit_chars:
-                    state.alive[number] = (base + start, watch.next_look(base + start, base + size))
-                    return
-                if not watch.withholds:
-                    place = start
-                    break
-                # Whether it is a match cannot be waited for: it counts as one. Later places are looked at all the same.
-                end = start + watch.longest_chars
-                is_told = any(match.number == number and match.end > base + start for match in state.pending)
-                state.pending.append(_Match(base + start, base + end, number, is_told))
-                place = start + 1
-            elif end == start:
-                place = start + 1
-            else:
-                if watch.compiled.passes(text[start:end]):
-                    found_in = state.pending if watch.withholds else state.notes
-                    found_in.append(_Match(base + start, base + watch.cut(start, end), number))
-                place = end
-        # A rule that withholds nothing has waited long enough, and is judged on what there is.
-        state.notes.extend(_Match(base + a, base + b, number) for a, b in watch.find_all(text, place))
-        if watch.probe is None:
-            state.alive[number] = (base + size, watch.next_look(base + size, base + size))
-
-    def _settle(self, state: _State) -> str:
-        """Release what is decided, and keep the rest."""
-        text, base, released, alive, pending, notes = state
-        watches = self._plan.watches
-        size = base + len(text)
-        frontier = block_frontier = size
-        for number, (start, _) in alive.items():
-            if watches[number].withholds and start < frontier:
-                frontier = start
-            if watches[number].blocks and start < block_frontier:
-                block_frontier = start
-        block = next((match for match in pending if watches[match.number].blocks), None)
-        limit = frontier
+        Args:
+            text: what is kept, and what has come.
+            size: how much of it is not released.
+            alive: which rules wait.
+            piece: what has come, if no match is sure and none was.
+        """
+        base, pending, watches = self._base, self._pending, self._plan.guarded.items
+        released = base + len(text) - size
+        limit = base + min((start for start, _ in alive.values()), default=len(text))
+        block: Match | None = None
+        shown = text[released - base : limit - base]
+        if pending:
+            pending.sort()
+            block = next((match for match in pending if watches[match.number].blocks), None)
+            if block is not None:
+                # Not yet, where another rule may block from an earlier place, or from the same as the first in order.
+                waits = (base + start for number, (start, _) in alive.items() if watches[number].blocks)
+                is_first = limit >= block.start and min(waits, default=limit + 1) > block.start
+                limit = min(limit, block.start)
+                block = block if is_first else None
+            shown, limit = self._redact(text, released, limit, is_cut=block is not None)
         if block is not None:
-            limit = min(frontier, block.start)
-            if frontier >= block.start and block_frontier > block.start:
-                self._blocked = self._is_over = True
-                self._finish_notes(state, block.start)
+            self._blocked = True
+            return shown if self._end(text[released - base : block.end - base], limit, block) else ""
+        if self._notes is not None and limit > released:
+            before = self._note(text[released - base : limit - base])
+            if not before:
+                return ""
+        low = max(0, limit - base - self._plan.guarded.context_chars)
+        if low:
+            alive = {number: (start - low, max(0, told - low)) for number, (start, told) in alive.items()}
+        held, left = text[low:], base + len(text) - limit
+        if piece is not None:
+            self._node = self._plan.reach(self._node, piece, held, left, alive)
+        else:
+            self._node = self._plan.make(held, left, alive)
+        self._base = base + low
+        return shown
+
+    def _redact(self, text: str, released: int, limit: int, *, is_cut: bool) -> tuple[str, int]:
+        """Return what may be shown up to a limit, and up to where that is: matches that may still grow are held."""
+        base, pending = self._base, self._pending
         parts: list[str] = []
-        told: list[_Match] = []
         while pending and pending[0].start < limit:
-            start, end = pending[0].start, pending[0].end
-            count = 1
+            first, end, count = pending[0], pending[0].end, 1
             while count < len(pending) and pending[count].start < end:
                 end = max(end, pending[count].end)
                 count += 1
-            if end > limit:
-                if not self._blocked:
-                    limit = start
-                    break
-                end = limit
-            category = watches[pending[0].number].compiled.rule.category
-            parts += (text[released - base : start - base], f"[redacted:{category}]")
-            told += (match for match in pending[:count] if not match.is_told and match.start < limit)
+            if end > limit and not is_cut:
+                limit = first.start
+                break
+            parts += (text[released - base : first.start - base], self._replacement(first))
+            self._tell(match for match in pending[:count] if match.start < limit and not match.is_told)
             del pending[:count]
-            released = end
+            released = min(end, limit)
         parts.append(text[released - base : limit - base])
-        released = limit
-        if self._blocked and block is not None:
-            pending.clear()
-        told += (match for match in notes if match.end <= released)
-        told.sort()
-        if self._blocked and block is not None:
-            told.append(block)
-        self._reports += map(self._to_finding, told)
-        low = max(0, min((released, *(start for start, _ in alive.values()))) - base - self._plan.context_chars)
-        notes = [match for match in notes if match.end > released]
-        self._state = _State(text[low:], base + low, released, alive, pending, notes)
-        return "".join(parts)
+        return "".join(parts), limit
 
-    def _finish_notes(self, state: _State, end: int) -> None:
-        """Let rules that only report judge the text as it ends: with what blocks it."""
-        watches = self._plan.watches
-        for number, (start, _) in list(state.alive.items()):
-            watch = watches[number]
-            if watch.withholds:
-                continue
-            if watch.probe is not None:
-                self._follow(watch, state, start - state.base)
-            left = state.alive.pop(number, None)
-            if left is not None:
-                text = state.held[: end - state.base]
-                state.notes.extend(
-                    _Match(state.base + a, state.base + b, number)
-                    for a, b in watch.find_all(text, max(0, left[0] - state.base))
-                )
+    def _replacement(self, match: Match) -> str:
+        return f"[redacted:{self._plan.guarded.items[match.number].compiled.rule.category}]"
 
-    def _to_finding(self, match: _Match) -> Finding:
-        compiled = self._plan.watches[match.number].compiled
-        rule = compiled.rule
-        return Finding(rule.id, rule.category, rule.severity, compiled.action, match.start, match.end)
+    def _note(self, text: str) -> str:
+        """Let the rules that only report see what is released, and return it."""
+        if self._notes is not None:
+            try:
+                self._tell(self._notes.take(text))
+            except SearchTimeout as slow:
+                return self._fail(slow.watch)
+        return text
+
+    def _end(self, text: str, end: int, block: Match | None) -> bool:
+        """End the run, and return whether all rules could be decided.
+
+        Args:
+            text: what the rules that only report have not seen yet; they see what blocks too, as the text's end.
+            end: up to where the run was released.
+        """
+        self._is_over = True
+        if self._notes is not None:
+            try:
+                self._tell(match for match in self._notes.finish(text) if match.end <= end)
+            except SearchTimeout as slow:
+                self._fail(slow.watch)
+                return False
+        if block is not None:
+            self._tell((block,))
+        self._forget()
+        return True
+
+    def _fail(self, watch: Watch) -> str:
+        """Block, since a rule could not be decided; nothing more is released."""
+        rule = watch.compiled.rule
+        end = self._base + len(self._node.held)
+        start = end - self._node.size
+        self._blocked = self._is_over = True
+        self._forget()
+        self._on_finding(Finding(rule.id, rule.category, rule.severity, "block", start, end))
+        return ""
+
+    def _forget(self) -> None:
+        self._node = Node("", 0, {}, None)
+        self._pending = []
+        self._notes = None
+
+    def _tell(self, matches: Iterable[Match]) -> None:
+        plan = self._plan
+        for match in sorted(matches):
+            watch = plan.guarded.items.get(match.number) or plan.noted.items[match.number]
+            compiled = watch.compiled
+            rule = compiled.rule
+            self._on_finding(Finding(rule.id, rule.category, rule.severity, compiled.action, match.start, match.end))

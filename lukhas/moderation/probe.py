@@ -31,8 +31,9 @@ _REWRITTEN: Final = {
     r"\Z": _END,
     r"\z": _END,
 }
-# Keeps the engine from searching for what follows a lazy count: that search takes a partial find for an answer, though
-# what lies between may not match.
+# Always true. After a lazy count it keeps the engine from searching for what follows: that search
+# takes a partial find for an answer, though what lies between may not match. In front of a group's body it keeps the
+# engine from looking whether a repeated body can begin once more: at the end of the text it says no to that.
 _BARRIER: Final = "(?!(?!))"
 _TOKEN: Final = re.compile(
     r"""(?P<refused>\\[XKGL] | \\g< | \(\*
@@ -43,8 +44,9 @@ _TOKEN: Final = re.compile(
     | (?P<lazy>(?:[*+?]|\{(?:\d+(?:,\d*)?|,\d+)\})\?)
     | (?P<count>(?:[*+?]|\{(?:\d+(?:,\d*)?|,\d+)\})\+?)
     | (?P<comment>\(\?\#[^)]*\))
+    | (?P<whole>\(\?(?:[a-zA-Z0-9]+|P=\w+)\))
     | (?P<behind>\(\?<[=!])
-    | (?P<open>\((?:\?(?:P?<\w+>|P=\w+|[a-zA-Z]*(?:-[a-zA-Z]+)?:|[>=!])?)?)
+    | (?P<open>\((?:\?(?:P?<\w+>|[a-zA-Z]*(?:-[a-zA-Z]+)?:|[>=!]))?)
     | (?P<close>\))
     | (?P<other>[^\\])""",
     re.VERBOSE | re.DOTALL,
@@ -75,7 +77,7 @@ class Probe:
             raise ConfigurationError("A flag of this pattern cannot be followed in unfinished text.")
         tokens = list(_tokens(pattern.pattern, pattern.flags))
         self.behind_chars = _measure_behind(pattern, tokens)
-        source = "".join(_rewrite(tokens, pattern.flags))
+        source = _rewrite(tokens, pattern.flags)
         line_end = "\n" if pattern.flags & regex.VERBOSE else ""
         self.pattern = regex.compile(f"(?:{source}{line_end}){_TAIL}", pattern.flags, cache_pattern=False)
         self.end_group = self.pattern.groups
@@ -96,21 +98,38 @@ def _tokens(source: str, flags: int) -> Iterator[tuple[str, str, int]]:
         place = token.end()
 
 
-def _rewrite(tokens: list[tuple[str, str, int]], flags: int) -> Iterator[str]:
-    """Yield the pattern, part by part, with all that looks at the end of the text made to run into it."""
+def _rewrite(tokens: list[tuple[str, str, int]], flags: int) -> str:
+    """Return the pattern with all that looks at the end of the text, or stops short of it, made to run into it."""
     line_end = f"(?:(?=\\n)|{_END})" if flags & regex.MULTILINE else f"(?:{_END}|(?=\\n{_END}))"
+    parts: list[str] = []
+    # Where the last character, set or group stands that a count may follow.
+    atom = 0
     for kind, text, _ in tokens:
         match kind:
-            case "escape":
-                yield _REWRITTEN.get(text, text)
-            case "other" if text == "$":
-                yield line_end
             case "lazy":
-                yield text + _BARRIER
-            case "comment":
-                pass
+                # A lazy count of single characters may give up at the end of the text; one of groups does not.
+                if not parts[atom].endswith("))"):
+                    parts[atom] = f"(?:{_BARRIER}{parts[atom]})"
+                parts.append(text + _BARRIER)
+                continue
+            case "count" | "comment":
+                parts.append(text if kind == "count" else "")
+                continue
+            case "other" if text.isspace() and flags & regex.VERBOSE:
+                parts.append(text)
+                continue
+            case "escape":
+                parts.append(_REWRITTEN.get(text, text))
+            case "other" if text == "$":
+                parts.append(line_end)
+            case "open" | "behind":
+                parts.append(f"{text}{_BARRIER}(?:")
+            case "close":
+                parts.append("))")
             case _:
-                yield text
+                parts.append(text)
+        atom = len(parts) - 1
+    return "".join(parts)
 
 
 def _measure_behind(pattern: Pattern, tokens: list[tuple[str, str, int]]) -> int:
@@ -120,7 +139,7 @@ def _measure_behind(pattern: Pattern, tokens: list[tuple[str, str, int]]) -> int
     for kind, text, place in tokens:
         if kind == "behind":
             starts.append(place + len(text))
-        elif kind == "open" and not text.startswith("(?P="):
+        elif kind == "open":
             starts.append(None)
         elif kind == "close" and starts and (start := starts.pop()) is not None:
             body = analyse(pattern.pattern[start:place], ignore_case=bool(pattern.flags & regex.IGNORECASE))

@@ -193,7 +193,7 @@ def judge_hold(rules: Sequence[CompiledRule], text: str) -> int:
         for start, end in merged:
             if start < needed < end:
                 needed = start
-        released = guard._state.released  # noqa: SLF001
+        released = guard._base + len(guard._node.held) - guard._node.size
         context = (text[:place], released, needed, [(r.rule.pattern, r.rule.ignore_case, r.action) for r in rules])
         assert released == needed, context
     return len(text)

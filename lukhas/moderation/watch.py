@@ -1,0 +1,247 @@
+"""Rules that are followed through a text that comes in pieces, each by itself from match to match."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple, TypeAlias
+
+from lukhas.errors import ConfigurationError
+from lukhas.moderation.probe import Probe
+from lukhas.moderation.rule import WITHHOLDING
+from lukhas.moderation.ruleset import CompiledRule
+from lukhas.moderation.start import StartTable
+
+# A rule that withholds nothing may wait for its match's end through so much text; then it is judged on what is there.
+MAX_WATCHED_CHARS: Final = 16_384
+# Longer pieces are taken in parts, so that what is looked at at once stays small.
+_MAX_PIECE_CHARS: Final = 4096
+# Below this many characters no pattern takes long, and reading the clock costs more than the search.
+_UNTIMED_CHARS: Final = 24
+
+
+class SearchTimeout(Exception):
+    """A pattern took too long on a text."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__(watch.compiled.rule.id)
+        self.watch = watch
+
+
+class Match(NamedTuple):
+    """A sure match; ordered as a scan's findings are.
+
+    Attributes:
+        is_told: whether it only goes on with a match of the same rule that was told before.
+    """
+
+    start: int
+    end: int
+    number: int
+    is_told: bool = False
+
+    def shift(self, by: int) -> Match:
+        """Return the match with its places counted from `by` characters earlier."""
+        return Match(self.start + by, self.end + by, self.number, self.is_told)
+
+
+# By rule: the place that it cannot decide yet, and up to where it has counted as matching without an end in sight.
+Alive: TypeAlias = dict[int, tuple[int, int]]
+
+
+class Watch:
+    """One rule, followed.
+
+    Attributes:
+        number: its place in the order of rules' ids, which is the order of findings at one place.
+        blocks: whether its match ends the run.
+        longest_chars: most characters of a match.
+        limit_chars: so many characters from its start on, an undecided match is decided as far as it goes.
+        is_open: whether text can be undecided for longer than that.
+        behind_chars: how much text before a place must be kept.
+        probe: None for a rule that can be found in whole texts only; such a rule withholds nothing.
+    """
+
+    __slots__ = (
+        *("behind_chars", "blocks", "compiled", "is_open", "limit_chars", "longest_chars", "number", "probe"),
+        *("timeout_s", "withholds"),
+    )
+
+    def __init__(self, number: int, compiled: CompiledRule, timeout_s: float) -> None:
+        """Take a rule.
+
+        Raises:
+            ConfigurationError: it withholds, and grows or looks ahead without bound, or cannot be followed in pieces.
+        """
+        self.number = number
+        self.compiled = compiled
+        self.withholds = compiled.action in WITHHOLDING
+        self.blocks = compiled.action == "block"
+        self.longest_chars = compiled.longest_chars
+        self.timeout_s = timeout_s
+        self.probe: Probe | None = None
+        self.behind_chars = 1
+        try:
+            self.probe = Probe(compiled.pattern)
+            self.behind_chars = self.probe.behind_chars
+        except ConfigurationError as refused:
+            if self.withholds:
+                raise ConfigurationError(f"Moderation rule '{compiled.rule.id}': {refused}") from refused
+        ahead = compiled.ahead_chars
+        if self.withholds and (not compiled.longest_chars or (ahead is None and not compiled.is_cut)):
+            raise ConfigurationError(
+                f"Moderation rule '{compiled.rule.id}' could hold back a stream without end.",
+                hint="Bound its repeats, such as {1,200} for +, also where it looks ahead.",
+            )
+        self.is_open = not compiled.longest_chars or compiled.is_cut or ahead is None
+        if not self.withholds:
+            self.limit_chars = MAX_WATCHED_CHARS
+        elif compiled.is_cut or ahead is None:
+            self.limit_chars = compiled.longest_chars
+        else:
+            self.limit_chars = compiled.longest_chars + ahead
+
+    def find_all(self, text: str, place: int) -> Iterator[Match]:
+        """Yield the matches in finished text, from a place on.
+
+        Raises:
+            SearchTimeout: it took too long.
+        """
+        try:
+            for match in self.compiled.pattern.finditer(text, place, concurrent=False, timeout=self.timeout_s):
+                start, end = match.span()
+                if end > start and self.compiled.passes(match):
+                    yield Match(start, self.cut(start, end), self.number)
+        except TimeoutError:
+            raise SearchTimeout(self) from None
+
+    def cut(self, start: int, end: int) -> int:
+        """Return where a match ends for this rule."""
+        return min(end, start + self.longest_chars) if self.compiled.is_cut else end
+
+    def follow(self, text: str, place: int, told: int, alive: Alive, found: list[Match]) -> None:
+        """Go on in unfinished text from a place on, to where it must be waited or to the end.
+
+        Args:
+            told: up to where the rule has counted as matching.
+            alive: takes the place where it must be waited, if there is one.
+            found: takes the sure matches.
+
+        Raises:
+            SearchTimeout: it took too long.
+        """
+        number, size, probe = self.number, len(text), self.probe
+        if probe is None:
+            alive[number] = (place, 0)
+            if size - place >= self.limit_chars:
+                found += self.find_all(text, place)
+                alive[number] = (size, 0)
+            return
+        search, end_group = probe.pattern.search, probe.end_group
+        while True:
+            try:
+                if size - place <= _UNTIMED_CHARS:
+                    match = search(text, place, partial=True, concurrent=False)
+                else:
+                    match = search(text, place, partial=True, concurrent=False, timeout=self.timeout_s)
+            except TimeoutError:
+                raise SearchTimeout(self) from None
+            if match is None or (start := match.start()) >= size:
+                return
+            end = match.start(end_group)
+            if end > start:
+                if self.compiled.passes(text[start:end]):
+                    found.append(Match(start, self.cut(start, end), number))
+                place = end
+            elif end == start:
+                place = start + 1
+            elif size - start < self.limit_chars:
+                alive[number] = (start, told)
+                return
+            elif not self.withholds:
+                # It has waited long enough, and is judged on what there is.
+                found += self.find_all(text, start)
+                return
+            else:
+                # Whether this is a match cannot be waited for, so it counts as one. Later places are still looked at.
+                found.append(Match(start, start + self.longest_chars, number, start < told))
+                told = start + self.longest_chars
+                place = start + 1
+
+
+class Watches:
+    """Some rules of a profile, followed side by side.
+
+    Attributes:
+        items: the rules by number.
+        starts: which of them could begin at a place.
+        context_chars: how much text before a place must be kept.
+        piece_chars: how much may come at once, so that no open rule's limit is passed unseen.
+        is_open: whether any rule is open.
+        alive: where they stand at the start of a run.
+    """
+
+    __slots__ = ("alive", "context_chars", "is_open", "items", "piece_chars", "starts")
+
+    def __init__(self, watches: Sequence[Watch]) -> None:
+        self.items = {watch.number: watch for watch in watches}
+        self.alive: Alive = {watch.number: (0, 0) for watch in watches if watch.probe is None}
+        self.context_chars = max((watch.behind_chars for watch in watches), default=1)
+        limits = [watch.limit_chars for watch in watches if watch.is_open]
+        self.is_open = bool(limits)
+        self.piece_chars = min((*limits, _MAX_PIECE_CHARS))
+        self.starts = StartTable(
+            [
+                (watch.number, watch.probe.pattern if watch.behind_chars == 1 else None, watch.compiled.starts)
+                for watch in watches
+                if watch.probe is not None
+            ]
+        )
+
+    def advance(self, text: str, place: int, alive: Alive) -> tuple[Alive, list[Match]]:
+        """Take what has come, and return what must be waited for and what is sure.
+
+        A pure function of its arguments; all places are in the text given.
+
+        Args:
+            text: what is kept of the run, and what has come.
+            place: where what has come begins.
+            alive: what had to be waited for.
+
+        Raises:
+            SearchTimeout: a rule took too long.
+        """
+        left: Alive = {}
+        found: list[Match] = []
+        due: dict[int, int] = {}
+        known, find = self.starts.known.get, self.starts.find
+        for at in range(place, len(text)):
+            rules = known(text[at - 1 : at + 1])
+            if (rules is None or rules) or not at:
+                for number in find(text, at):
+                    if number not in due and number not in alive:
+                        due[number] = at
+        items = self.items
+        for number, (start, told) in alive.items():
+            items[number].follow(text, start, told, left, found)
+        for number, at in due.items():
+            items[number].follow(text, at, 0, left, found)
+        return left, found
+
+    def finish(self, text: str, alive: Alive) -> list[Match]:
+        """Return the matches that were waited for, now that nothing more comes.
+
+        Raises:
+            SearchTimeout: a rule took too long.
+        """
+        found: list[Match] = []
+        for number, (start, _) in alive.items():
+            found += self.items[number].find_all(text, start)
+        return found
+
+    def room(self, size: int, alive: Alive) -> int:
+        """Return how much may be taken until an open rule reaches its limit, in a text of some size."""
+        room = self.piece_chars
+        for number, (start, _) in alive.items():
+            if self.items[number].is_open:
+                room = min(room, start + self.items[number].limit_chars - size)
+        return max(1, room)
