@@ -93,7 +93,7 @@ class ResponseDialect:
         """Guard a plain answer in place, a stored one included; return whether anything was changed."""
         return guard_response(answer, guard).is_changed
 
-    def open_stream(self, guard: AnswerGuard, summary: Summary) -> StreamRewriter:
+    def open_stream(self, guard: AnswerGuard, summary: Summary, choices: int | None = None) -> StreamRewriter:
         """Open the guard of one streamed answer; it is a `ResponseRewriter`."""
         return ResponseRewriter(guard, summary)
 

@@ -8,12 +8,13 @@ from typing import Any, Final, cast
 import orjson
 
 from lukhas.errors import UpstreamBroken
-from lukhas.openai.response_item import Item
+from lukhas.openai.response_item import Item, is_id
 from lukhas.openai.sse import event_data
 from lukhas.openai.wire import encode_json
 
 KEEP_ALIVE: Final = b":\n\n"
 _LONGEST_TYPE_CHARS: Final = 128
+_NUMBERS: Final = ("sequence_number", "output_index", "content_index", "summary_index")
 
 
 def read_event(raw: bytes) -> tuple[Item | None, bool]:
@@ -50,6 +51,15 @@ def read_event(raw: bytes) -> tuple[Item | None, bool]:
         return fields, False
     name = _encode_type(kind)
     return fields, is_plain and (cut < 0 or raw[7:cut] == name)
+
+
+def clean_event(event: Item) -> Item:
+    """Return an event without those of its usual fields that are not of their form; itself where all are."""
+    wrong = [name for name in _NUMBERS if name in event and type(event[name]) is not int]
+    for name in ("item_id", "obfuscation"):
+        if name in event and not is_id(event[name]):
+            wrong.append(name)
+    return {name: value for name, value in event.items() if name not in wrong} if wrong else event
 
 
 @lru_cache(maxsize=256)
@@ -97,11 +107,10 @@ class EventWriter:
         number: Any = event.get("sequence_number")
         last = self._number
         if is_plain:
-            if last is None:
-                if isinstance(number, int):
-                    self._number = number
+            if last is None and (number is None or type(number) is int):
+                self._number = number
                 return raw
-            if number == last + 1:
+            if last is not None and number == last + 1 and type(number) is int:
                 self._number = number
                 return raw
         return self.write(event)

@@ -28,6 +28,8 @@ from lukhas.openai.response_item import (
 EVENT_FIELDS: Final = frozenset(
     ("type", "sequence_number", "item_id", "output_index", "content_index", "summary_index", "obfuscation")
 )
+# Of a response: what a server writes in a known form, though not in a known text.
+_KNOWN_FIELDS: Final = frozenset(("error", "incomplete_details", "moderation", "usage"))
 _is_base64: Final = re.compile(r"[A-Za-z0-9+/_-]+=*").fullmatch
 _DEEPEST: Final = 128
 _LOGPROB_FIELDS: Final = frozenset(("token", "bytes", "logprob", "top_logprobs"))
@@ -121,7 +123,7 @@ class AnswerPass:
             return self._members(cast("Item", value), is_free=is_free, depth=depth)
         if isinstance(value, list):
             entries = cast("list[Any]", value)
-            guarded = [self.tree(entry, name, is_free=is_free, depth=depth + 1) for entry in entries]
+            guarded = [self.tree(entry, is_free=is_free, depth=depth + 1) for entry in entries]
             return guarded if any(new is not old for new, old in zip(guarded, entries, strict=True)) else entries
         return value
 
@@ -153,6 +155,17 @@ class AnswerPass:
                     guarded = None
                 if guarded is not value:
                     new = {**new, name: guarded}
+        return new
+
+    def error(self, event: Item) -> Item:
+        """Return an error event with its texts guarded; one that is blocked says only that."""
+        new = event
+        for name, value in event.items():
+            guarded: Any = self.tree(value, name)
+            if self.take_hit():
+                guarded = self.refusal if name == "message" else {"message": self.refusal}
+            if guarded is not value:
+                new = {**new, name: guarded}
         return new
 
     def item(self, value: Any) -> list[Any]:
@@ -329,7 +342,7 @@ class AnswerPass:
         for name, value in answer.items():
             if name in ECHOED or name in ("output", "output_text"):
                 continue
-            new = self.tree(value, name, is_free=name not in ("error", "incomplete_details", "moderation"))
+            new = self.tree(value, name, is_free=name not in _KNOWN_FIELDS and not isinstance(value, str))
             if self.take_hit():
                 # No part of the answer itself: it is taken out, and the answer stands.
                 new = (

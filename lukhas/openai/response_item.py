@@ -55,15 +55,15 @@ _VARIANTS: Final[Mapping[str, tuple[str, ...]]] = {
 SERVER_WRITTEN: Final = frozenset(
     {"type", "id", "object", "role", "status", "call_id", "item_id", "response_id", "file_id", "container_id"}
     | {"phase", "execution", "fingerprint", "created_by", "caller_id", "approval_request_id", "service_tier"}
-    | {"model", "output_format", "quality"}
+    | {"model", "output_format", "quality", "previous_response_id"}
 )
 # Below these the model or a tool chooses the names of members too.
 FREE: Final = frozenset({"arguments", "input_schema", "output_schema", "parameters", "schema", "attributes", "env"})
 # What a response repeats of its request; it came from the caller, or was added by the policy's style.
 ECHOED: Final = frozenset(
     {"instructions", "tools", "tool_choice", "metadata", "prompt", "text", "reasoning", "user", "safety_identifier"}
-    | {"prompt_cache_key", "prompt_cache_retention", "prompt_cache_options", "truncation", "previous_response_id"}
-    | {"conversation", "service_tier", "model", "id", "object", "status", "access_programs", "image", "usage"}
+    | {"prompt_cache_key", "prompt_cache_retention", "prompt_cache_options", "truncation", "conversation"}
+    | {"access_programs", "image"}
 )
 _is_word: Final = re.compile(r"[A-Za-z0-9_.:/=+-]{1,256}").fullmatch
 
@@ -120,6 +120,11 @@ def is_server_word(name: str, text: str) -> bool:
     return name in SERVER_WRITTEN and _is_word(text) is not None
 
 
+def is_id(value: Any) -> bool:
+    """Say whether a value is an identifier, by its form."""
+    return isinstance(value, str) and _is_word(value) is not None
+
+
 def refusal_part(text: str) -> Item:
     """Return a refusal as a part of a message."""
     return {"type": "refusal", "refusal": text}
@@ -165,13 +170,13 @@ def has_substance(output: list[Any]) -> bool:
 
 def read_object_ids(answer: Mapping[str, Any]) -> list[ObjectRef]:
     """Return the objects that an answer brought into being upstream: response, conversation, items, containers."""
-    found = [ObjectRef("response", answer["id"], ("id",))] if _is_id(answer.get("id")) else []
+    found = [ObjectRef("response", answer["id"], ("id",))] if _is_named(answer.get("id")) else []
     conversation: Any = answer.get("conversation")
     if isinstance(conversation, dict):
         given: Any = cast("Item", conversation).get("id")
-        if _is_id(given):
+        if _is_named(given):
             found.append(ObjectRef("conversation", given, ("conversation", "id")))
-    elif _is_id(conversation):
+    elif _is_named(conversation):
         found.append(ObjectRef("conversation", conversation, ("conversation",)))
     output: Any = answer.get("output")
     for index, entry in enumerate(cast("list[Any]", output) if isinstance(output, list) else []):
@@ -194,8 +199,8 @@ def read_item_ids(entry: Any, index: int) -> list[ObjectRef]:
         ("container", item.get("container_id"), ("container_id",)),
         ("container", inner.get("container_id"), ("environment", "container_id")),
     )
-    return [ObjectRef(kind, given, ("output", index, *path)) for kind, given, path in named if _is_id(given)]
+    return [ObjectRef(kind, given, ("output", index, *path)) for kind, given, path in named if _is_named(given)]
 
 
-def _is_id(value: Any) -> TypeGuard[str]:
+def _is_named(value: Any) -> TypeGuard[str]:
     return isinstance(value, str) and bool(value)

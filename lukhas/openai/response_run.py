@@ -59,9 +59,10 @@ class Run:
         upstream: the pieces as upstream wrote them.
         released: the pieces that the caller has got.
         logprobs: what goes with them; None until upstream sends some.
+        item_id: how upstream's events name the item, once that was seen to be an id.
     """
 
-    __slots__ = ("_channel", "_guard", "form", "is_finished", "logprobs", "released", "upstream")
+    __slots__ = ("_channel", "_guard", "form", "is_finished", "item_id", "logprobs", "released", "upstream")
 
     def __init__(self, form: RunForm, guard: AnswerGuard) -> None:
         self.form = form
@@ -69,6 +70,7 @@ class Run:
         self.released: list[str] = []
         self.logprobs: LogprobRun | None = None
         self.is_finished = False
+        self.item_id: str | None = None
         self._guard = guard
         self._channel: TextChannel = guard.open(form.kind)
 

@@ -12,10 +12,10 @@ from typing import Any, Final, cast
 from lukhas.errors import UpstreamBroken
 from lukhas.openai.call import AnswerGuard, ObjectRef, Summary
 from lukhas.openai.response_answer import close_response, summarise_response
-from lukhas.openai.response_event import KEEP_ALIVE, EventWriter, read_event
+from lukhas.openai.response_event import KEEP_ALIVE, EventWriter, clean_event, read_event
 from lukhas.openai.response_guard import EVENT_FIELDS, AnswerPass, is_base64
 from lukhas.openai.response_held import HeldItem, is_live
-from lukhas.openai.response_item import Item, read_item_ids, refusal_item, type_of
+from lukhas.openai.response_item import Item, is_id, read_item_ids, refusal_item, type_of
 from lukhas.openai.response_live import LiveItem, Place, refuse_item
 from lukhas.openai.response_loose import LooseStrings
 from lukhas.openai.response_output import StreamedOutput, is_same
@@ -98,18 +98,28 @@ class ResponseRewriter:
             # A comment keeps the connection alive; what it says is nobody's to read.
             return (KEEP_ALIVE,)
         form = DELTAS.get(event["type"])
+        if form is not None and event.keys() <= _DELTA_FIELDS:
+            index, part, delta = event.get("output_index"), event.get(form.index), event.get("delta")
+            if type(index) is int and type(part) is int and type(delta) is str:
+                run = self._runs.get((form.delta, index, part))
+                if (
+                    run is not None
+                    and not run.is_finished
+                    and event.get("item_id") == run.item_id
+                    and not event.get("logprobs")
+                    and ("obfuscation" not in event or is_id(event["obfuscation"]))
+                ):
+                    out = run.feed(delta)
+                    if out == delta and not run.is_blocked:
+                        return (self._writer.pass_on(raw, event, is_plain=is_plain),)
+                    self._release_delta(run, event, out)
+                    return self._writer.drain()
+        clean = clean_event(event)
+        is_plain = is_plain and clean is event
         if form is not None:
-            delta: Any = event.get("delta")
-            run = self._runs.get((form.delta, event.get("output_index"), event.get(form.index)))
-            if run is not None and isinstance(delta, str) and not run.is_finished:
-                out = run.feed(delta)
-                if out == delta and not event.get("logprobs") and event.keys() <= _DELTA_FIELDS and not run.is_blocked:
-                    return (self._writer.pass_on(raw, event, is_plain=is_plain),)
-                self._release_delta(run, event, out)
-            else:
-                self._take_first_delta(form, event)
+            self._take_delta(form, raw, clean, is_plain)
         else:
-            self._takers.get(event["type"], self._take_other)(raw, event, is_plain)
+            self._takers.get(event["type"], self._take_other)(raw, clean, is_plain)
         return self._writer.drain()
 
     def flush(self) -> Sequence[bytes]:
@@ -256,11 +266,12 @@ class ResponseRewriter:
 
     # Runs of text
 
-    def _take_first_delta(self, form: RunForm, event: Item) -> None:
+    def _take_delta(self, form: RunForm, raw: bytes, event: Item, is_plain: bool) -> None:
+        """Take a delta that is its run's first, or in anything not like most."""
         live = self._output.live_for(event, self._pass)
         delta: Any = event.get("delta")
         if live is None or not isinstance(delta, str):
-            self._take_other(b"", event, False)
+            self._take_other(raw, event, is_plain)
             return
         part = index_of(event, form)
         run = live.runs.get((form.place, part))
@@ -268,7 +279,12 @@ class ResponseRewriter:
             run = self._open_run(live, form, part)
         if run.is_finished:
             raise UpstreamBroken("The upstream went on with a text that had ended.")
-        self._release_delta(run, event, run.feed(delta))
+        run.item_id = event.get("item_id")
+        out = run.feed(delta)
+        if out == delta and event.keys() <= _DELTA_FIELDS and not event.get("logprobs") and not run.is_blocked:
+            self._writer.relay(raw, event, event, is_plain)
+        else:
+            self._release_delta(run, event, out)
 
     def _open_run(self, live: LiveItem, form: RunForm, part: int) -> Run:
         run = live.runs[form.place, part] = Run(form, self._guard)
@@ -394,13 +410,7 @@ class ResponseRewriter:
         if self.is_over:
             return
         self.has_error = self.is_over = True
-        new = event
-        for name, value in event.items():
-            guarded = self._pass.tree(value, name)
-            if self._pass.take_hit():
-                guarded = self._pass.refusal if name == "message" else {"message": self._pass.refusal}
-            if guarded is not value:
-                new = {**new, name: guarded}
+        new = self._pass.error(event)
         same = new is event
         self._last = self._writer.pass_on(raw, event, is_plain=is_plain) if same else self._writer.write(new)
 

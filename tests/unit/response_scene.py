@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -14,7 +15,6 @@ from lukhas.openai.wire import AnswerSummary
 
 BLOCKED, REDACTED, MARK = "SECRET", "PRIVATE", "[redacted:word]"
 REFUSAL = "Stopped by policy."
-TYPES = ("response.output_text.delta", "response.function_call_arguments.delta")
 
 
 class WordChannel:
@@ -129,7 +129,7 @@ def function_call(name: str, arguments: str, item_id: str = "fc_1") -> dict[str,
 def pieces(text: str, cuts: Iterable[int]) -> list[str]:
     """Cut a text at some places; an empty text is one empty piece less."""
     places = sorted({min(max(cut, 0), len(text)) for cut in cuts} | {0, len(text)})
-    return [text[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [text[a:b] for a, b in pairwise(places)]
 
 
 def _item_events(index: int, item: dict[str, Any], cuts: Sequence[int]) -> list[dict[str, Any]]:
