@@ -18,6 +18,7 @@ from lukhas.cli import (
     doctor,
     incident,
     key,
+    moderation,
     modulate,
     object,
     policy,
@@ -42,6 +43,7 @@ app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)
 app.add_typer(policy.app, name="policy")
 app.add_typer(key.app, name="key")
+app.add_typer(moderation.app, name="moderation")
 app.add_typer(tool.app, name="tools")
 app.add_typer(tenant.app, name="tenant")
 app.add_typer(record.app, name="audit")

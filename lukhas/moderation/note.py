@@ -7,7 +7,7 @@ from typing import Final
 from lukhas.moderation.watch import Alive, Match, Watches
 
 # Wherever the text was cut, batches end at multiples of this, so that cuts make no difference.
-_BATCH_CHARS: Final = 512
+_BATCH_CHARS: Final = 1024
 
 
 class Notes:
@@ -55,7 +55,7 @@ class Notes:
 
     def _look(self, batch: str) -> list[Match]:
         text = self._held + batch
-        alive, found = self._watches.advance(text, len(self._held), self._alive)
+        alive, found = self._watches.advance_late(text, len(self._held), self._alive)
         matches = [match.shift(self._base) for match in found]
         low = min((start for start, _ in alive.values()), default=len(text)) - self._watches.context_chars
         low = max(0, low)

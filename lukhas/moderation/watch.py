@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple, TypeAlias
 
 from lukhas.errors import ConfigurationError
+from lukhas.moderation.fold import fold
 from lukhas.moderation.probe import Probe
 from lukhas.moderation.rule import WITHHOLDING
 from lukhas.moderation.ruleset import CompiledRule
@@ -58,12 +59,13 @@ class Watch:
         limit_chars: so many characters from its start on, an undecided match is decided as far as it goes.
         is_open: whether text can be undecided for longer than that.
         behind_chars: how much text before a place must be kept.
+        clauses: what every match holds one of, folded; empty where nothing is known, or matches have no bound.
         probe: None for a rule that can be found in whole texts only; such a rule withholds nothing.
     """
 
     __slots__ = (
-        *("behind_chars", "blocks", "compiled", "is_open", "limit_chars", "longest_chars", "number", "probe"),
-        *("timeout_s", "withholds"),
+        *("behind_chars", "blocks", "compiled", "is_open", "clauses", "limit_chars", "longest_chars", "number"),
+        *("probe", "timeout_s", "withholds"),
     )
 
     def __init__(self, number: int, compiled: CompiledRule, timeout_s: float) -> None:
@@ -93,6 +95,7 @@ class Watch:
                 hint="Bound its repeats, such as {1,200} for +, also where it looks ahead.",
             )
         self.is_open = not compiled.longest_chars or compiled.is_cut or ahead is None
+        self.clauses = () if self.is_open else compiled.clauses
         if not self.withholds:
             self.limit_chars = MAX_WATCHED_CHARS
         elif compiled.is_cut or ahead is None:
@@ -113,6 +116,10 @@ class Watch:
                     yield Match(start, self.cut(start, end), self.number)
         except TimeoutError:
             raise SearchTimeout(self) from None
+
+    def can_end_in(self, folded: bytes) -> bool:
+        """Whether a whole match can stand in a text, by what every match holds."""
+        return any(all(any(needle in folded for needle in needles) for needles in clause) for clause in self.clauses)
 
     def cut(self, start: int, end: int) -> int:
         """Return where a match ends for this rule."""
@@ -225,6 +232,24 @@ class Watches:
             items[number].follow(text, start, told, left, found)
         for number, at in due.items():
             items[number].follow(text, at, 0, left, found)
+        return left, found
+
+    def advance_late(self, text: str, place: int, alive: Alive) -> tuple[Alive, list[Match]]:
+        """Do the same for rules that may wait: one is followed only once a text that it needs has come.
+
+        Raises:
+            SearchTimeout: a rule took too long.
+        """
+        left: Alive = {}
+        found: list[Match] = []
+        folded = fold(text)
+        for number, watch in self.items.items():
+            start = alive.get(number, (place, 0))[0]
+            if watch.clauses and not watch.can_end_in(folded):
+                # Nothing has ended yet, so what is further back than the longest match is no beginning.
+                left[number] = (max(start, len(text) - watch.longest_chars), 0)
+            else:
+                watch.follow(text, start, 0, left, found)
         return left, found
 
     def finish(self, text: str, alive: Alive) -> list[Match]:

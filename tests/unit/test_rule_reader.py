@@ -9,7 +9,10 @@ import pytest
 from lukhas.errors import ConfigurationError
 from lukhas.moderation.rule_reader import load_rules, parse_rules
 
-HEAD = "version: 1\ncategories:\n  c:\n    high: {standard: {input: block}}\n    low: {standard: {input: record}}\nrules:\n"
+HEAD = (
+    "version: 1\ncategories:\n  c:\n    high: {standard: {input: block}}\n"
+    "    low: {standard: {input: record}}\nrules:\n"
+)
 OWN = "- {id: own.codename, category: own, severity: high, phrase: 'project  falcon', "
 RULE = "- {id: a, category: c, severity: high, "
 
