@@ -125,22 +125,27 @@ def _admin_key(value: str) -> Secret:
 
 
 def _upstream(value: str) -> str:
-    if value == "echo":
-        return value
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError("must be 'echo' or an http(s) URL up to and with /v1")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("must not carry a user name or password; use LUKHAS_UPSTREAM_API_KEY")
-    return value.rstrip("/")
+    return value if value == "echo" else _url(value, "'echo' or ", "LUKHAS_UPSTREAM_API_KEY")
 
 
 def _optional_url(value: str) -> str:
-    if value in ("", "echo"):
-        if value:
-            raise ValueError("must be an http(s) URL up to and with /v1")
-        return value
-    return _upstream(value)
+    return _url(value, "", "LUKHAS_MODERATION_API_KEY") if value else value
+
+
+def _url(value: str, other: str, key: str) -> str:
+    wrong = ValueError(f"must be {other}an http(s) URL up to and with /v1")
+    if not value.isprintable() or " " in value:
+        raise wrong
+    try:
+        parts = urlsplit(value)
+        is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        raise wrong from None
+    if not is_whole or parts.query or parts.fragment:
+        raise wrong
+    if parts.username is not None or parts.password is not None:
+        raise ValueError(f"must not carry a user name or password; use {key}")
+    return value.rstrip("/")
 
 
 def _names(value: str) -> tuple[str, ...]:
