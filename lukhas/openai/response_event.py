@@ -96,6 +96,10 @@ class EventWriter:
         out, self._out = self._out, []
         return out
 
+    def drain_last(self) -> bytes:
+        """Return what was added last, and keep the rest."""
+        return self._out.pop()
+
     def note(self, raw: bytes) -> None:
         """See from the stream's first event whether its events have names."""
         if not self._seen:

@@ -154,7 +154,7 @@ class ResponseRewriter:
 
     # Items
 
-    def _take_lifecycle(self, raw: bytes, event: Item, is_plain: bool) -> None:
+    def _read_response(self, event: Item) -> Item:
         response: Any = event.get("response")
         if not isinstance(response, dict):
             raise UpstreamBroken(f"The upstream sent {event['type']} without a response.")
@@ -162,6 +162,10 @@ class ResponseRewriter:
         self._output.note_response(answer)
         if answer.get("tools") is not None:
             self._pass.tools = answer["tools"]
+        return answer
+
+    def _take_lifecycle(self, raw: bytes, event: Item, is_plain: bool) -> None:
+        answer = self._read_response(event)
         fields = self._pass.envelope(answer)
         output: Any = answer.get("output")
         if output:
@@ -411,8 +415,8 @@ class ResponseRewriter:
             return
         self.has_error = self.is_over = True
         new = self._pass.error(event)
-        same = new is event
-        self._last = self._writer.pass_on(raw, event, is_plain=is_plain) if same else self._writer.write(new)
+        self._writer.relay(raw, event, new, is_plain)
+        self._last = self._writer.drain_last()
 
     def _take_other(self, raw: bytes, event: Item, is_plain: bool) -> None:
         if "_call" in event["type"] or not event.keys().isdisjoint(("output_index", "item_id")):
@@ -435,15 +439,11 @@ class ResponseRewriter:
     # Endings
 
     def _take_ending(self, raw: bytes, event: Item, is_plain: bool) -> None:
-        response: Any = event.get("response")
-        if not isinstance(response, dict):
-            raise UpstreamBroken(f"The upstream sent {event['type']} without a response.")
-        answer = cast("Item", response)
-        self._output.note_response(answer)
-        if answer.get("tools") is not None:
-            self._pass.tools = answer["tools"]
+        answer = self._read_response(event)
         output: Any = answer.get("output")
-        upstream = cast("list[Any]", output) if isinstance(output, list) else []
+        if output is not None and not isinstance(output, list):
+            raise UpstreamBroken("The upstream's answer has an output of an unknown shape.")
+        upstream = cast("list[Any]", output or [])
         self._release_unfinished(upstream)
         self._finish_all()
         if self.is_over:

@@ -248,6 +248,7 @@ def test_numbers_stay_dense_where_events_are_held() -> None:
         pytest.param(b'data: {"type": "x\\ny"}\n\n', id="line-in-type"),
         pytest.param(b'data: {"type": "response.created"}\n\n', id="no-response"),
         pytest.param(b'data: {"type": "response.completed", "response": 7}\n\n', id="number-response"),
+        pytest.param(b'data: {"type": "response.completed", "response": {"output": "SECRET"}}\n\n', id="text-output"),
         pytest.param(b'event: x\ndata: {"type": \xff}\n\n', id="not-utf-8"),
     ],
 )
@@ -274,6 +275,17 @@ def test_event_with_anything_beside_its_data_is_written_anew(raw: bytes) -> None
     assert BLOCKED.encode() not in out
     assert out.endswith(b"\n\n")
     assert b"\r" not in out
+
+
+@pytest.mark.parametrize("name", ["output_index", "content_index", "item_id", "obfuscation", "sequence_number"])
+@pytest.mark.parametrize("value", [None, [BLOCKED], {"a": BLOCKED}, f"a {BLOCKED} b", 1.5, True], ids=str)
+def test_usual_field_of_another_form_is_left_out(name: str, value: Any) -> None:
+    """An index that is a list, or an id that is a sentence, is no way round the guard, and no accident either."""
+    events = events_of(response([message("one two")]), (3,))
+    events[4][name] = events[5][name] = value
+    _, out = rewrite(events)
+    assert BLOCKED.encode() not in out
+    assert "".join(event.get("delta", "") for event in decode(out)) == "one two"
 
 
 def test_error_event_is_the_last_one() -> None:
