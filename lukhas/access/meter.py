@@ -137,6 +137,12 @@ class Meter:
         # Where the clock was set back over midnight while nothing ran, the later day has begun already.
         self._day += any(day == self._day + 1 for _, day in self._rules.usage)
 
+    def is_limited(self, key: ApiKey) -> bool:
+        """Say whether any limit holds for a key's calls."""
+        if self._limits.rules is not self._rules:
+            self._follow()
+        return key.key_id in self._keys or key.tenant in self._tenants
+
     def reserve(
         self,
         key: ApiKey,

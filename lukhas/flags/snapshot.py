@@ -45,6 +45,7 @@ NAMED_FLAGS: Final[Mapping[str, FlagDoc]] = {
         FlagDoc("BROWSER_TOOL", False, "Adds the class browser to the default allowlist.", "safety", False),
         FlagDoc("CODE_EXEC_TOOL", False, "Adds the class code_exec to the default allowlist.", "safety", False),
         FlagDoc("STRICT_DEFAULT", False, "Makes safety mode strict the default.", "safety", True),
+        FlagDoc("SENSOR_ALIGNMENT_RISK", True, "Lets findings that block nothing tighten their call.", "safety", True),
         FlagDoc("TOOL_ANALYTICS", True, "Counts tool calls by name and outcome."),
         FlagDoc("ADMIN_DASHBOARD", True, "Serves the admin pages."),
         FlagDoc("DNA_DUAL_WRITE", False, "Writes to the DNA store and to the legacy one."),

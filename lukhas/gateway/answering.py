@@ -136,7 +136,7 @@ class Answering:
             raise
         settings = self._with.settings
         summary, ended = AnswerSummary(), Ended()
-        rewriter = DIALECTS[call.dialect].open_stream(governed.guard, summary)
+        rewriter = DIALECTS[call.dialect].open_stream(governed.guard, summary, call.choices)
         moderator = None if self._with.is_shadow else self._with.moderator
         window = (
             None

@@ -25,6 +25,7 @@ FIELDS: Final[Mapping[DialectName, Mapping[str, tuple[str, ...]]]] = {
     "moderations": {},
 }
 CHAT: Final = ChatDialect()
+_WRITTEN_OUT: Final = ("tools", "functions", "response_format", "text")
 
 
 class Applied(msgspec.Struct, frozen=True):
@@ -188,3 +189,10 @@ def wish_output(call: Call) -> int | None:
         return 0
     limits = [value for name in names if isinstance(value := read_field(call.body, name), int)]
     return max(0, min(limits)) * call.choices if limits else None
+
+
+def count_prompt_bytes(call: Call, body_bytes: int) -> int:
+    """Return how many bytes of a request the model reads as text, media left out."""
+    if not call.media and any(call.body.get(name) for name in _WRITTEN_OUT):
+        return body_bytes  # schemas are read with their brackets and names
+    return sum(len(text.text.encode("utf-8", "replace")) for text in call.texts)

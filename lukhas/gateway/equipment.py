@@ -20,6 +20,7 @@ from lukhas.gateway.shadow import ShadowPolicy
 from lukhas.moderation.holdback import StreamPlan
 from lukhas.moderation.moderator import Moderator
 from lukhas.moderation.rule import Preset
+from lukhas.moderation.rule_reader import load_rules
 from lukhas.moderation.ruleset import RuleSet
 from lukhas.modulation.state import SignalState
 from lukhas.openai.call import Dialect, DialectName
@@ -81,6 +82,13 @@ class Equipment(msgspec.Struct, frozen=True):
         return "high" if "high" in (self.settings.moderation_preset, wished) else "standard"
 
 
+@lru_cache(maxsize=1)
+def load_packaged_rules() -> RuleSet:
+    """Return the packaged moderation rules; compiling them takes most of a second, and they never change."""
+    return load_rules(None)
+
+
+@lru_cache(maxsize=4)
 def prepare_guard_rules(rules: RuleSet) -> Callable[[Preset], GuardRules]:
     """Compile the rules at the point 'output' for both presets; what cannot be guarded in a stream is found now."""
 

@@ -28,6 +28,7 @@ from lukhas.modulation.dispatcher import Decision
 from lukhas.modulation.policy import TOOLS, Policy
 from lukhas.modulation.signals import Signal
 from lukhas.modulation.state import Subject
+from lukhas.openai.argument import check_schema
 from lukhas.openai.call import Call, Text, replace_values
 from lukhas.openai.offer import NOTHING, Stripped, list_tools
 from lukhas.openai.tool_result import Settled, settle_results, unmatched_results
@@ -135,6 +136,9 @@ class Governor:
             )
             written, stripped = applied.written, applied.stripped
             if not tools.is_shadow:
+                for name, schema in stripped.kept_functions.items():
+                    if schema is not None:
+                        check_schema(schema, f"tools: {redact_text(name[:64])}")
                 body = applied.body
                 body, hides_usage = self._budget(record, call, applied, written)
         except PolicyDenied as refused:
@@ -276,7 +280,7 @@ class Governor:
         scope = ToolScope(
             allows.allows_function,
             allows.allows_hosted,
-            {**allows.canonical, **stripped.kept_functions} if stripped.kept_functions else allows.canonical,
+            tools.registry.bind(stripped.kept_functions),
             is_open=call.body.get("prompt") is not None and call.dialect == "responses",
         )
         return CallGuard(
@@ -369,14 +373,13 @@ class Governor:
 class _Allowlist:
     """A decision's tools, judged by the registry's classes first, then by the policy's."""
 
-    __slots__ = ("_defaults", "_policy", "_registry", "_tools", "canonical")
+    __slots__ = ("_defaults", "_policy", "_registry", "_tools")
 
     def __init__(self, equipment: Equipment, policy: Policy, tools: Sequence[str]) -> None:
         self._registry = equipment.registry
         self._policy = policy
         self._tools = tools
         self._defaults = cast("Sequence[str]", policy.defaults[TOOLS])
-        self.canonical = equipment.registry.schemas
 
     def allows_function(self, name: str) -> bool:
         return self._allows(self._tools, name)

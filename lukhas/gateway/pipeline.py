@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 import msgspec
 
 from lukhas.access.keys import ApiKey
-from lukhas.access.meter import bound_tokens, estimate_tokens
+from lukhas.access.meter import Reservation, bound_tokens, estimate_tokens
 from lukhas.audit.redaction import redact_text
 from lukhas.audit.store import Appended
 from lukhas.errors import (
@@ -27,7 +27,7 @@ from lukhas.errors import (
 )
 from lukhas.gateway.answering import Answering, Headers, Reply
 from lukhas.gateway.checking import check_ahead
-from lukhas.gateway.enforcement import wish_output
+from lukhas.gateway.enforcement import count_prompt_bytes, wish_output
 from lukhas.gateway.equipment import Equipment
 from lukhas.gateway.governing import Governed, Governor
 from lukhas.gateway.intake import merge_signals
@@ -115,14 +115,7 @@ class Pipeline:
             raise InvalidRequest("X-Lukhas-Session and lukhas.session name different sessions.", param="lukhas.session")
         body_signals = [] if call.extension.signals is None else parse_signal_body(call.extension.signals)
         signals = merge_signals(header_signals, body_signals)
-        size = len(incoming.body)
-        reservation = self._with.meter.reserve(
-            key,
-            estimate_tokens(size),
-            wants_output=wish_output(call),
-            most_tokens=bound_tokens(size, len(call.texts)),
-            choices=call.choices,
-        )
+        reservation = self._reserve(incoming, call)
         if reservation is not None:
             incoming.answer_headers += reservation.headers()
         try:
@@ -181,6 +174,27 @@ class Pipeline:
         finally:
             if record.decision is None and record.reservation is not None:
                 record.reservation.release()
+
+    def _reserve(self, incoming: Incoming, call: Call) -> Reservation | None:
+        """Reserve what the call may use.
+
+        Raises:
+            LimitReached: a limit of the key or its tenant does not hold it.
+        """
+        meter = self._with.meter
+        if not meter.is_limited(incoming.key):
+            return None
+        size = count_prompt_bytes(call, len(incoming.body))
+        # A style may add words of its own.
+        styles = self._with.policies.policy.styles.values()
+        size += max((len(f"{style.preamble}{style.prefix}".encode()) for style in styles), default=0)
+        return meter.reserve(
+            incoming.key,
+            estimate_tokens(size),
+            wants_output=wish_output(call),
+            most_tokens=bound_tokens(size, len(call.texts)),
+            choices=call.choices,
+        )
 
     def _close(self, record: CallRecord, outcome: dict[str, Any]) -> None:
         """Settle what was reserved, and tell the sensors how the call went."""

@@ -17,9 +17,9 @@ from lukhas.access.ring import ApiKey
 from lukhas.access.usage import UsageStore
 from lukhas.audit.store import AuditRecord, AuditStore
 from lukhas.clock import Clock, SystemClock
-from lukhas.errors import LukhasError, ShuttingDown, StorageUnavailable
+from lukhas.errors import LukhasError, ModerationUnavailable, ShuttingDown, StorageUnavailable
 from lukhas.gateway.admission import Admission, Prove
-from lukhas.gateway.equipment import Equipment, prepare_guard_rules
+from lukhas.gateway.equipment import Equipment, load_packaged_rules, prepare_guard_rules
 from lukhas.gateway.incident import IncidentStore
 from lukhas.gateway.object import ObjectOwners
 from lukhas.gateway.pipeline import Pipeline
@@ -50,6 +50,7 @@ log = structlog.get_logger("lukhas.runtime")
 WATCH_EVERY_S: Final = 0.2
 # A file counts as written when two looks in a row find the same; a change takes effect after at most three.
 POLICY_EVERY_S: Final = 0.25
+MODERATOR_EVERY_S: Final = 5.0
 HOUSEKEEPING_EVERY_S: Final = 15.0
 SUMMARY_EVERY_S: Final = 60.0
 SYSTEM: Final = "system"
@@ -112,7 +113,8 @@ class Runtime:
         usage = UsageStore(database, writer)
         self.meter = Meter(self.limits, clock, output_tokens=settings.limit_output_tokens, usage=usage, metrics=metrics)
         self.registry = load_registry(settings.tools)
-        self.rules = load_rules(settings.moderation_rules)
+        path = settings.moderation_rules
+        self.rules = load_packaged_rules() if path is None else load_rules(path)
         self.moderator = _make_moderator(settings)
         self.sensors = load_sensors(settings.sensors, flags.is_enabled, on_failure=metrics.sensor_failures.add)
         self.load = LoadMeter(clock)
@@ -147,6 +149,7 @@ class Runtime:
         self._vault_writer = vault_writer
         self._tasks: list[asyncio.Task[None]] = []
         self._keys_stale: str | None = None
+        self._limits_stale: str | None = None
 
     def _record_admin(self, key: ApiKey) -> tuple[Any, Any]:
         """Return what records the first admin key, in the transaction that stores it."""
@@ -219,6 +222,7 @@ class Runtime:
             # Each in a task of its own: a rollback elsewhere must not wait for the proof of a changed file.
             asyncio.create_task(_repeat(POLICY_EVERY_S, self.succession.watch_file), name="watch-policy-file"),
             asyncio.create_task(_repeat(POLICY_EVERY_S, self.succession.watch_database), name="watch-policy"),
+            asyncio.create_task(_repeat(MODERATOR_EVERY_S, self._watch_moderator), name="watch-moderator"),
             asyncio.create_task(_repeat(HOUSEKEEPING_EVERY_S, self._keep_house), name="housekeeping"),
             asyncio.create_task(_repeat(SUMMARY_EVERY_S, self._summarise), name="summary"),
         ]
@@ -259,14 +263,17 @@ class Runtime:
         shadow = self.shadow.status()
         database = None if self.writer.healthy else (self.writer.last_error or "the writer has stopped")
         vault = None if self._vault_writer.healthy else (self._vault_writer.last_error or "the writer has stopped")
-        ready = database is None and vault is None and not self.is_draining
         moderator = None if self.moderator is None else self.moderator.status()
+        # Every call would fail, so none should come here. Where it is not required, calls pass, and records say so.
+        stops_calls = self.settings.moderation_required and self.settings.mode != "shadow"
+        ready = database is None and vault is None and not self.is_draining and not (moderator and stops_calls)
         degraded = any(
             problem is not None
             for problem in (
                 upstream,
                 policy.problem,
                 self._keys_stale,
+                self._limits_stale,
                 moderator,
                 None if shadow is None else shadow.problem,
             )
@@ -280,6 +287,7 @@ class Runtime:
                 "database": _state(database, waiting_rows=self.writer.depth),
                 "vault": _state(vault),
                 "keys": _state(self._keys_stale),
+                "limits": _state(self._limits_stale),
                 "policy": _state(
                     policy.problem,
                     id=policy.policy,
@@ -309,9 +317,21 @@ class Runtime:
         self._keys_stale = None
 
     async def _watch_limits(self) -> None:
-        # A database that cannot be read is told of by `_watch_keys`; the last limits hold on.
-        with contextlib.suppress(StorageUnavailable):
+        try:
             await asyncio.to_thread(self.limits.refresh_if_changed)
+        except LukhasError as failure:
+            # The last good ones hold on, also where what is stored now are none.
+            if self._limits_stale is None:
+                log.warning("limits_not_refreshed", problem=failure.message)
+            self._limits_stale = failure.message
+            return
+        self._limits_stale = None
+
+    async def _watch_moderator(self) -> None:
+        # While it fails, few calls or none come by to find out that it answers again.
+        if self.moderator is not None and self.moderator.status() is not None:
+            with contextlib.suppress(ModerationUnavailable):
+                await self.moderator.check(("ok",), "input")
 
     async def _watch_releases(self) -> None:
         with contextlib.suppress(StorageUnavailable):

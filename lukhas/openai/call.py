@@ -228,8 +228,14 @@ class Dialect(Protocol):
         """Guard a plain answer in place; return whether anything was changed."""
         ...
 
-    def open_stream(self, guard: AnswerGuard, summary: Summary) -> StreamRewriter:
-        """Open the guard of one streamed answer."""
+    def open_stream(self, guard: AnswerGuard, summary: Summary, choices: int | None = None) -> StreamRewriter:
+        """Open the guard of one streamed answer.
+
+        Args:
+            guard: judges its parts.
+            summary: filled as the stream is read.
+            choices: how many answers were asked for; None where that is not known.
+        """
         ...
 
     def summarise(self, answer: Mapping[str, Any], summary: Summary) -> None:

@@ -63,7 +63,7 @@ class ClassificationDialect:
         """Guard a plain answer in place; return whether anything was changed."""
         return guard_members(answer, guard, MediaDesk(guard), leave=())
 
-    def open_stream(self, guard: AnswerGuard, summary: Summary) -> NoReturn:
+    def open_stream(self, guard: AnswerGuard, summary: Summary, choices: int | None = None) -> NoReturn:
         """Refuse: there is no streamed form.
 
         Raises:

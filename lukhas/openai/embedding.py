@@ -86,7 +86,7 @@ class EmbeddingDialect:
                 is_changed = is_changed or outcome.is_blocked or outcome.is_changed
         return guard_members(answer, guard, desk, leave=("data",)) or is_changed
 
-    def open_stream(self, guard: AnswerGuard, summary: Summary) -> NoReturn:
+    def open_stream(self, guard: AnswerGuard, summary: Summary, choices: int | None = None) -> NoReturn:
         """Refuse: there is no streamed form.
 
         Raises:

@@ -54,7 +54,8 @@ def test_client_that_leaves_ends_the_upstreams_call(gateway: Gateway, body: byte
 
 def test_client_that_reads_nothing_and_leaves_is_recorded(gateway: Gateway) -> None:
     """A stream that stands still because nobody reads it ends when its client does, and says what was released."""
-    event = {**DEFAULT_EVENTS[1], "padding": "x" * 100_000}
+    choice = {**DEFAULT_EVENTS[1]["choices"][0], "delta": {"content": "so it goes on. " * 7_000}}
+    event = {**DEFAULT_EVENTS[1], "choices": [choice]}
     gateway.upstream.reply_events([event] * 400)
     conn = gateway.connect(raw_chat(STREAM))
     assert conn.recv(1024)

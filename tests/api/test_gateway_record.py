@@ -96,7 +96,7 @@ def test_last_byte_of_a_stream_waits_for_the_outcome(gateway: Gateway) -> None:
             with pytest.raises(TimeoutError):
                 while True:
                     seen += conn.recv(65_536)
-            assert b'"finish_reason": "stop"' in seen and b"[DONE]" not in seen
+            assert b'"finish_reason":"stop"' in seen and b"[DONE]" not in seen
             audit_id = gateway.last_audit_id()
             assert gateway.document(audit_id)["outcome"] is None
             go.set()

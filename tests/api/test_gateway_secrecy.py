@@ -107,7 +107,7 @@ def test_what_breaks_inside_is_logged_without_what_was_sent(gateway: Gateway, mo
     def fail(*unused: object, **also: object) -> None:
         raise RuntimeError("broken on purpose")
 
-    monkeypatch.setattr(gateway.runtime.pipeline, "_govern", fail)
+    monkeypatch.setattr(gateway.runtime.pipeline._governor, "govern", fail)
     with structlog.testing.capture_logs() as logs:
         answer = gateway.chat(BODIES["messages"])
     assert answer.status == 500 and [entry["event"] for entry in logs] == ["request_failed"]

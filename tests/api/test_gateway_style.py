@@ -54,7 +54,7 @@ def styled(serve: Serve, tmp_path: Path) -> Gateway:
     assert before in text
     path = tmp_path / "policy.yaml"
     path.write_text(text.replace(before, 'prefix: "Briefly: "\n    stop: ["END", "###"]'), "utf-8")
-    return serve(policy=path)
+    return serve(policy=path, on_unmoderated="record")
 
 
 @pytest.mark.parametrize(

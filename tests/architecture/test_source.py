@@ -24,6 +24,8 @@ SETS = {
 EDGES: dict[str, str] = {
     "lukhas/api/openai_compat.py::OpenAISurface.__call__": "whatever broke becomes an answer, and is logged whole",
     "lukhas/gateway/admission.py::run_aside.run": "the thread's failure becomes its waiter's answer",
+    "lukhas/gateway/sensors.py::SensorArray._run": "a sensor's failure costs its reading, and is counted",
+    "lukhas/gateway/sensors.py::_load_plugin": "a plug-in's failure becomes a configuration error",
     "lukhas/gateway/shadow.py::ShadowPolicy.compare": "a candidate's failure becomes a word in the record, and a count",
     "lukhas/storage/engine.py::Database.data_version": "any driver's failure becomes StorageUnavailable, others go on",
     "lukhas/storage/writer.py::GroupCommitWriter._probe": "the failure becomes what readiness reports",
