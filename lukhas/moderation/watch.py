@@ -58,14 +58,26 @@ class Watch:
         longest_chars: most characters of a match.
         limit_chars: so many characters from its start on, an undecided match is decided as far as it goes.
         is_open: whether text can be undecided for longer than that.
+        reach_chars: how much text from its start on decides a match that is not open.
+        is_late: whether it may be left alone until a match of it stands in the text.
         behind_chars: how much text before a place must be kept.
         clauses: what every match holds one of, folded; empty where nothing is known, or matches have no bound.
         probe: None for a rule that can be found in whole texts only; such a rule withholds nothing.
     """
 
     __slots__ = (
-        *("behind_chars", "blocks", "compiled", "is_open", "clauses", "limit_chars", "longest_chars", "number"),
-        *("probe", "timeout_s", "withholds"),
+        *(
+            "behind_chars",
+            "blocks",
+            "compiled",
+            "is_late",
+            "is_open",
+            "clauses",
+            "limit_chars",
+            "longest_chars",
+            "number",
+        ),
+        *("probe", "reach_chars", "timeout_s", "withholds"),
     )
 
     def __init__(self, number: int, compiled: CompiledRule, timeout_s: float) -> None:
@@ -95,6 +107,8 @@ class Watch:
                 hint="Bound its repeats, such as {1,200} for +, also where it looks ahead.",
             )
         self.is_open = not compiled.longest_chars or compiled.is_cut or ahead is None
+        self.reach_chars = compiled.longest_chars + (ahead or 0)
+        self.is_late = not self.withholds and not self.is_open
         self.clauses = () if self.is_open else compiled.clauses
         if not self.withholds:
             self.limit_chars = MAX_WATCHED_CHARS
@@ -119,7 +133,20 @@ class Watch:
 
     def can_end_in(self, folded: bytes) -> bool:
         """Whether a whole match can stand in a text, by what every match holds."""
-        return any(all(any(needle in folded for needle in needles) for needles in clause) for clause in self.clauses)
+        return not self.clauses or any(
+            all(any(needle in folded for needle in needles) for needles in clause) for clause in self.clauses
+        )
+
+    def is_in(self, text: str, place: int) -> bool:
+        """Whether a text, as it is, holds a match from a place on: no match is sure where there is none.
+
+        Raises:
+            SearchTimeout: it took too long.
+        """
+        try:
+            return self.compiled.pattern.search(text, place, concurrent=False, timeout=self.timeout_s) is not None
+        except TimeoutError:
+            raise SearchTimeout(self) from None
 
     def cut(self, start: int, end: int) -> int:
         """Return where a match ends for this rule."""
@@ -187,7 +214,7 @@ class Watches:
         alive: where they stand at the start of a run.
     """
 
-    __slots__ = ("alive", "context_chars", "is_open", "items", "piece_chars", "starts")
+    __slots__ = ("alive", "context_chars", "is_late", "is_open", "items", "piece_chars", "starts")
 
     def __init__(self, watches: Sequence[Watch]) -> None:
         self.items = {watch.number: watch for watch in watches}
@@ -245,9 +272,9 @@ class Watches:
         folded = fold(text)
         for number, watch in self.items.items():
             start = alive.get(number, (place, 0))[0]
-            if watch.clauses and not watch.can_end_in(folded):
-                # Nothing has ended yet, so what is further back than the longest match is no beginning.
-                left[number] = (max(start, len(text) - watch.longest_chars), 0)
+            if watch.is_late and not (watch.can_end_in(folded) and watch.is_in(text, start)):
+                # No match is there yet, so what is further back than a match and its look-ahead reach is no beginning.
+                left[number] = (max(start, len(text) - watch.reach_chars), 0)
             else:
                 watch.follow(text, start, 0, left, found)
         return left, found

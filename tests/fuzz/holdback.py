@@ -41,6 +41,10 @@ def main() -> None:
             runs += judge(rules, text, cuts)
         text = "".join(chance.choices("ab1", k=60))
         runs += judge(rules, text, [sorted(chance.sample(range(1, 60), k)) for k in (1, 5, 20)])
+        if sets % 8 == 1:
+            # Past the batches of rules that only report.
+            text = "".join(chance.choices(LETTERS, k=2600))
+            runs += judge(rules, text, [sorted(chance.sample(range(1, 2600), k)) for k in (1, 40)])
         if sets % 8 == 0:
             holds += judge_hold(make_narrow_rules(chance), "".join(chance.choices("ab1", k=8)))
     print(f"{sets:,} rule sets, {runs:,} cut texts, {holds:,} states held against every continuation: all agree")

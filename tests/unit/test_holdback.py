@@ -33,6 +33,15 @@ def test_holdback_random_rules_agrees_with_whole_scan() -> None:
         count += judge(rules, text, [sorted(chance.sample(range(1, 60), 9)) for _ in range(3)])
 
 
+def test_holdback_long_text_agrees_with_whole_scan() -> None:
+    """So do texts longer than the batches in which rules that only report are looked at."""
+    chance = random.Random(6)
+    for _ in range(40):
+        rules = make_rules(chance)
+        text = "".join(chance.choices(LETTERS, k=2_600))
+        judge(rules, text, [sorted(chance.sample(range(1, 2_600), 40))])
+
+
 def test_holdback_narrow_rules_holds_exactly_what_can_still_match() -> None:
     """What is held begins at the earliest place at which some text to come completes a match."""
     chance = random.Random(4)
@@ -106,7 +115,7 @@ def test_feed_pattern_that_takes_too_long_blocks() -> None:
     """A search past its time is reported as what blocked, and nothing of the undecided text goes out."""
     found: list[Finding] = []
     guard = Holdback(StreamPlan([make_rule("r", "x(?:a|aa){1,90}c", "record")], timeout_s=0.01), found.append)
-    text = "x" + "a" * 80 + "b" * 600
+    text = "x" + "a" * 80 + "bc" * 600
     assert guard.feed(text) == ""
     assert guard.is_blocked
     assert [f.action for f in found] == ["block"]
