@@ -11,12 +11,13 @@ from lukhas.errors import LukhasError
 from lukhas.settings import load_settings
 
 if TYPE_CHECKING:
-    from lukhas.cli.examination import Finding
+    from lukhas.cli.finding import Finding
 
 
 def doctor(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Examine this installation; changes nothing. Exit 1 where something is wrong, 3 where it is out of reach."""
-    from lukhas.cli.examination import Finding, examine
+    from lukhas.cli.examination import examine
+    from lukhas.cli.finding import Finding
 
     try:
         settings = load_settings(config_path=config).settings

@@ -10,11 +10,13 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, Literal, NamedTuple
+from typing import Final
 
+from lukhas.cli import safeguard
 from lukhas.cli.database import SCHEMAS, check_schema
+from lukhas.cli.finding import Finding
 from lukhas.cli.store import find_file, open_existing
-from lukhas.errors import LukhasError, PolicyError, StorageUnavailable
+from lukhas.errors import LukhasError, StorageUnavailable
 from lukhas.settings import Settings
 
 OLDEST_PYTHON: Final = (3, 11)
@@ -26,21 +28,6 @@ _BUILT_S: Final = 1_767_225_600  # 2026-01-01
 _AHEAD_MS: Final = 60_000
 
 
-class Finding(NamedTuple):
-    """What one check found.
-
-    Attributes:
-        advice: what to do where it is not 'ok'.
-        out_of_reach: something that this installation depends on cannot be reached.
-    """
-
-    check: str
-    state: Literal["ok", "warn", "fail"]
-    found: str
-    advice: str = ""
-    out_of_reach: bool = False
-
-
 def examine(settings: Settings) -> list[Finding]:
     """Run every check."""
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
@@ -49,10 +36,16 @@ def examine(settings: Settings) -> list[Finding]:
         _check_data_dir,
         _check_databases,
         _check_vault_key,
-        _check_policy,
-        _check_capabilities,
+        safeguard.check_policy,
+        safeguard.check_shadow_policy,
+        safeguard.check_capabilities,
+        safeguard.check_rules,
+        safeguard.check_tools,
+        safeguard.check_sensors,
+        safeguard.check_limits,
         _check_flags,
         _check_upstream,
+        safeguard.check_moderator,
         _check_port,
         _check_clock,
         _check_space,
@@ -62,7 +55,7 @@ def examine(settings: Settings) -> list[Finding]:
         try:
             findings += check(settings)
         except OSError as failure:
-            name = check.__name__.removeprefix("_check_").replace("_", " ")
+            name = check.__name__.partition("check_")[2].replace("_", " ")
             where = f"{failure.filename}: " if failure.filename else ""
             findings.append(Finding(name, "fail", f"{where}{failure.strerror}", "Check owner and permissions."))
     return findings
@@ -175,30 +168,6 @@ def _is_bound(settings: Settings) -> bool:
                 return connection.execute(select(VAULT_PEPPER.c.proof)).first() is not None
     except StorageUnavailable:
         return False
-
-
-def _check_policy(settings: Settings) -> Iterator[Finding]:
-    from lukhas.modulation.policy_reader import load_policy
-
-    try:
-        policy = load_policy(settings.policy)
-    except PolicyError as failure:
-        yield Finding("policy", "fail", failure.message, "Correct these places; check with: lukhas policy show")
-    else:
-        yield Finding("policy", "ok", f"{policy.id} ({policy.source})")
-
-
-def _check_capabilities(settings: Settings) -> Iterator[Finding]:
-    from lukhas.openai.capabilities import load_capabilities
-
-    try:
-        table = load_capabilities(settings.capabilities)
-    except LukhasError as failure:
-        yield Finding(
-            "capabilities", "fail", failure.message, failure.hint or "Correct the file, or unset LUKHAS_CAPABILITIES."
-        )
-    else:
-        yield Finding("capabilities", "ok", f"{len(table.rows)} rows ({settings.capabilities or 'packaged'})")
 
 
 def _check_flags(_: Settings) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import sqlite3
@@ -16,6 +17,7 @@ from typer.testing import CliRunner, Result
 from lukhas.cli.main import app
 from lukhas.storage.serving import ServingLock
 from lukhas.storage.sqlite import SqliteSafety
+from lukhas.testing import FakeUpstream
 
 
 @pytest.fixture(autouse=True)
@@ -223,3 +225,57 @@ def test_doctor_wrong_settings_are_its_first_finding(monkeypatch: pytest.MonkeyP
     assert list(checks) == ["settings"]
     assert "LUKHAS_PORT" in checks["settings"]["advice"]
     assert "hunter2" not in run().output
+
+
+@pytest.mark.parametrize(
+    ("variable", "check"),
+    [
+        pytest.param("LUKHAS_MODERATION_RULES", "moderation rules", id="rules"),
+        pytest.param("LUKHAS_TOOLS", "tools", id="tools"),
+        pytest.param("LUKHAS_SENSORS", "sensors", id="sensors"),
+    ],
+)
+def test_doctor_guard_that_would_refuse_the_start_is_status_1(
+    variable: str, check: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What guards calls is loaded as a start loads it."""
+    assert examine(0)[check]["state"] == "ok"
+    monkeypatch.setenv(variable, "/nope.yaml")
+    found = examine(1)[check]
+    assert found["state"] == "fail" and "/nope.yaml" in found["found"]
+
+
+def test_doctor_shadow_policy_that_does_not_load_is_worth_a_word(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Serving goes on without a candidate, so it is no reason to fail."""
+    assert "shadow policy" not in examine(0)
+    (tmp_path / "next.yaml").write_text("version: 7")
+    monkeypatch.setenv("LUKHAS_SHADOW_POLICY", str(tmp_path / "next.yaml"))
+    assert examine(0)["shadow policy"]["state"] == "warn"
+
+
+def test_doctor_moderation_api_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is required its silence stops every call, else it is worth a word; its key is never shown."""
+    verdict = {"results": [{"flagged": False, "categories": {}, "category_scores": {}}]}
+    with FakeUpstream() as server:
+        server.reply(json=verdict)
+        server.reply(status=401, json={"error": {}})
+        server.reply(status=401, json={"error": {}})
+        monkeypatch.setenv("LUKHAS_MODERATION_URL", server.base_url)
+        monkeypatch.setenv("LUKHAS_MODERATION_API_KEY", "sk-hunter2")
+        assert examine(0)["moderation API"]["state"] == "ok"
+        found = examine(3)["moderation API"]
+        assert (found["state"], "status 401" in found["found"]) == ("fail", True)
+        monkeypatch.setenv("LUKHAS_MODERATION_REQUIRED", "false")
+        assert examine(0)["moderation API"]["state"] == "warn"
+    assert "hunter2" not in str(found)
+
+
+def test_doctor_limits_that_cannot_be_read_are_status_1(data: Path) -> None:
+    """Limits that a start would refuse are found before it."""
+    assert CliRunner().invoke(app, ["db", "upgrade"]).exit_code == 0
+    assert examine(0)["limits"]["found"] == "none are set"
+    with contextlib.closing(sqlite3.connect(data / "lukhas.db")) as connection, connection:
+        connection.execute("INSERT INTO limit_rule (holder, document, changed_ms) VALUES ('tenant:acme', '{', 1)")
+    assert examine(1)["limits"]["state"] == "fail"
