@@ -289,6 +289,7 @@ class Governor:
             on_violation=on_violation,
             admits_media=tools.settings.on_unmoderated == "record",
             is_observing=tools.is_shadow,
+            is_stream=call.stream,
             keeps_text=tools.moderator is not None,
         )
 

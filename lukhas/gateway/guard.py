@@ -81,6 +81,7 @@ class CallGuard:
     Args:
         on_violation: told at once, so that the next call is already decided strictly (I5).
         is_observing: shadow mode: everything passes unchanged, and is recorded as what it would have been.
+        is_stream: whether text comes piece by piece; a plain answer's runs are whole, and read in one go.
         keeps_text: whether released text is kept for a moderator that is asked later.
     """
 
@@ -92,6 +93,7 @@ class CallGuard:
         on_violation: Callable[[Violation], None],
         admits_media: bool,
         is_observing: bool,
+        is_stream: bool = True,
         keeps_text: bool = False,
     ) -> None:
         self.found = AnswerFindings()
@@ -100,6 +102,7 @@ class CallGuard:
         self._on_violation = on_violation
         self._admits_media = admits_media
         self._is_observing = is_observing
+        self._is_stream = is_stream
         self._keeps_text = keeps_text
         self._released: list[tuple[int, str]] = []
         self._runs = 0
@@ -113,7 +116,11 @@ class CallGuard:
 
     def open(self, kind: TextKind) -> TextChannel:
         """Open one run of text."""
-        channel = Holdback(self._rules.plan, self._take_finding)
+        channel: TextChannel = (
+            Holdback(self._rules.plan, self._take_finding)
+            if self._is_stream
+            else _Whole(self._rules.profile, self._take_finding)
+        )
         if self._is_observing:
             return _Observed(channel)
         if not self._keeps_text:
@@ -285,12 +292,42 @@ class CallGuard:
         self._on_violation(Violation(incident_id, point, category, rule, severity, action, tool=shown))
 
 
+class _Whole:
+    """A run of text that is all there; it comes out as a stream's would (see `lukhas.moderation.holdback`)."""
+
+    def __init__(self, profile: Profile, on_finding: Callable[[Finding], None]) -> None:
+        self.is_blocked = False
+        self._profile = profile
+        self._on_finding = on_finding
+        self._text = ""
+
+    def feed(self, text: str) -> str:
+        self._text += text
+        return ""
+
+    def finish(self) -> str:
+        text, self._text = self._text, ""
+        found = self._profile.scan(text)
+        if not found:
+            return text
+        # What stands behind a block is never read.
+        stop = min((finding.start for finding in found if finding.action == "block"), default=None)
+        for finding in found:
+            if stop is None or finding.start <= stop:
+                self._on_finding(finding)
+        self.is_blocked = stop is not None
+        redacting = [finding for finding in found if finding.action == "redact"]
+        if stop is None:
+            return self._profile.redact(text, redacting) if redacting else text
+        return self._profile.redact(text[:stop], [one for one in redacting if one.start < stop])
+
+
 class _Observed:
     """A channel that lets everything pass; what it finds is only noted."""
 
     is_blocked = False
 
-    def __init__(self, channel: Holdback) -> None:
+    def __init__(self, channel: TextChannel) -> None:
         self._channel = channel
 
     def feed(self, text: str) -> str:
@@ -307,7 +344,7 @@ class _Observed:
 class _Kept:
     """A channel that keeps what it released, for a moderator that is asked about whole windows."""
 
-    def __init__(self, channel: Holdback, released: list[tuple[int, str]], run: int) -> None:
+    def __init__(self, channel: TextChannel, released: list[tuple[int, str]], run: int) -> None:
         self._channel = channel
         self._released = released
         self._run = run
