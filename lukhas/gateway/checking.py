@@ -48,11 +48,17 @@ async def check_ahead(equipment: Equipment, call: Call, tenant: str) -> Checked:
 
 
 async def _ask(moderator: Moderator, texts: Sequence[Text]) -> list[Verdict]:
+    """Return a verdict for each text; of a group, which a model reads as one, the first has that of all."""
     verdicts: list[Verdict] = [Verdict()] * len(texts)
     for point in sorted({text.point for text in texts}):
-        places = [place for place, text in enumerate(texts) if text.point == point and text.text.strip()]
-        if places:
-            answers = await moderator.check([texts[place].text for place in places], cast("Point", point))
-            for place, verdict in zip(places, answers, strict=True):
+        groups: dict[int, list[int]] = {}
+        for place, text in enumerate(texts):
+            if text.point == point:
+                groups.setdefault(text.group, []).append(place)
+        asked = [(places[0], "".join(texts[place].text for place in places)) for places in groups.values()]
+        asked = [(place, text) for place, text in asked if text.strip()]
+        if asked:
+            answers = await moderator.check([text for _, text in asked], cast("Point", point))
+            for (place, _), verdict in zip(asked, answers, strict=True):
                 verdicts[place] = verdict
     return verdicts
