@@ -26,6 +26,10 @@ _SEARCH_S_PER_CHARACTER: Final = 2e-6
 _MIN_WINDOWED_CHARS: Final = 256
 
 
+# Up to here a search keeps the interpreter's lock; getting it back would take longer than the search itself.
+_LONG_CHARS: Final = 20_000
+
+
 class CompiledRule:
     """A rule as it applies at one point under one preset.
 
@@ -93,7 +97,9 @@ class CompiledRule:
             for low, high in windows:
                 # All that the pattern may look at from any start inside must be seen, or it would decide otherwise.
                 seen = min(length, high + ahead)
-                for match in self.pattern.finditer(text, max(low, done), seen, timeout=limit_s):
+                for match in self.pattern.finditer(
+                    text, max(low, done), seen, timeout=limit_s, concurrent=length > _LONG_CHARS
+                ):
                     start, end = match.span()
                     if start > high:
                         break

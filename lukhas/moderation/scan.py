@@ -6,10 +6,10 @@ Aho-Corasick over the folded text. A rule whose pattern spells out no literal do
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, cast
 
-import ahocorasick_rs
+import ahocorasick
 
 from lukhas.moderation.fold import count_characters, fold
 from lukhas.moderation.need import Clause
@@ -19,6 +19,7 @@ _MAX_HITS: Final = 4_000
 
 Stretch = tuple[int, int]
 Hit = tuple[int, int, int]
+_Search = Callable[[str], Iterable[tuple[int, tuple[int, int]]]]
 
 
 class Prefilter:
@@ -46,11 +47,14 @@ class Prefilter:
         needles = sorted(owners)
         # By needle: the clauses it counts for, each with the bit of its set.
         self._owners = [tuple(owners[needle]) for needle in needles]
-        # Compact enough to stay in the processor's cache beside other work; the full table is faster only alone.
-        kind = ahocorasick_rs.Implementation.ContiguousNFA
-        self._search = (
-            ahocorasick_rs.BytesAhoCorasick(needles, implementation=kind).find_matches_as_indexes if needles else None
-        )
+        # It keeps the interpreter's lock: letting it go for the few microseconds of a short text would cost up to a
+        # switch interval to get it back from the thread that writes records.
+        # Its stubs leave types out.
+        automaton: Any = cast("Any", ahocorasick).Automaton()
+        for number, needle in enumerate(needles):
+            automaton.add_word(needle.decode("latin-1"), (number, len(needle)))
+        automaton.make_automaton()
+        self._search: _Search | None = automaton.iter if needles else None
 
     def find(self, text: str) -> dict[int, list[Stretch]] | None:
         """Return the rules that can match in a text, each with places of which every match holds one.
@@ -60,7 +64,8 @@ class Prefilter:
         if self._search is None:
             return None
         folded = fold(text)
-        hits = self._search(folded, overlapping=True)
+        found = self._search(folded.decode("latin-1"))
+        hits: list[Hit] = [(needle, last + 1 - size, last + 1) for last, (needle, size) in found]
         if not hits:
             return None
         owners = self._owners
