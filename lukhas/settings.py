@@ -228,7 +228,7 @@ class Settings:
     admin_key: Secret | None = _setting(None, _admin_key, "Admin key; else one is made at first run.", secret=True)
     max_body_bytes: int = _setting(10_000_000, _integer(1_000, 1_000_000_000), "Largest request body, in bytes.")
     max_response_bytes: int = _setting(
-        64_000_000, _integer(1_000, 1_000_000_000), "Largest plain upstream answer, in bytes."
+        64_000_000, _integer(1_000, 1_000_000_000), "Largest upstream answer, in bytes, plain or streamed."
     )
     writer_queue_rows: int = _setting(
         20_000, _integer(10, 10_000_000), "Rows that may wait for the database before calls get 503."

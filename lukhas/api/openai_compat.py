@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+import time
 from collections.abc import Coroutine
 from typing import Any, Final
 from urllib.parse import quote
@@ -133,10 +135,14 @@ class OpenAISurface:
             if reply.events is None:
                 await send_answer(sent, reply.status, reply.headers, reply.body)
                 return
-            await sent({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
-            async for block in reply.events:
-                await sent({"type": "http.response.body", "body": block, "more_body": True})
-            await sent({"type": "http.response.body", "body": b""})
+            # A client that stays and reads nothing would hold its call, and the upstream's, for ever.
+            async with asyncio.timeout(reply.deadline - time.monotonic()), contextlib.aclosing(reply.events) as events:
+                await sent({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+                async for block in events:
+                    await sent({"type": "http.response.body", "body": block, "more_body": True})
+                await sent({"type": "http.response.body", "body": b""})
+        except TimeoutError:
+            log.warning("client_too_slow")
         finally:
             reply.abandon()
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, TypeAlias, cast
+import contextlib
+import math
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import Any, Final, TypeAlias, cast
 
 import msgspec
 import orjson
@@ -26,6 +28,8 @@ from lukhas.openai.upstream import UpstreamAnswer
 from lukhas.openai.wire import AnswerSummary, encode_json, error_body
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
+# A client may be as slow as the upstream, and this much slower.
+_TAKE_S: Final = 10.0
 
 
 class Reply(msgspec.Struct):
@@ -34,13 +38,15 @@ class Reply(msgspec.Struct):
     Attributes:
         events: a streamed answer's bytes, whole events at a time.
         abandon: to be called when the events will not be drained to their end; does nothing after that.
+        deadline: by when a client must have taken the events, in s of `time.monotonic()`.
     """
 
     status: int
     headers: Headers
     body: bytes = b""
-    events: AsyncIterator[bytes] | None = None
+    events: AsyncGenerator[bytes, None] | None = None
     abandon: Callable[[], None] = lambda: None
+    deadline: float = math.inf
 
 
 class Answering:
@@ -153,6 +159,7 @@ class Answering:
             governed.guard,
             summary,
             ended,
+            limit_bytes=settings.max_response_bytes,
             window=window,
             moderator="" if moderator is None else moderator.name,
             is_required=settings.moderation_required,
@@ -168,15 +175,17 @@ class Answering:
             headers,
             events=stream,
             abandon=lambda: self._abandon(record, answer, relay, governed.guard),
+            deadline=record.started + settings.upstream_total_timeout_s + _TAKE_S,
         )
 
     async def _stream(
         self, record: CallRecord, call: Call, answer: UpstreamAnswer, relay: Relay, governed: Governed
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         ended, guard = relay.ended, governed.guard
         try:
-            async for chunk in relay.events():
-                yield chunk
+            async with contextlib.aclosing(relay.events()) as events:
+                async for chunk in events:
+                    yield chunk
             outcome = _outcome(ended.status, answer, relay.summary, ended.released_bytes, guard)
             if ended.problem is not None:
                 outcome["error"] = ended.problem.code
@@ -185,9 +194,11 @@ class Answering:
                 await record.end(outcome)
             except LukhasError as failure:
                 # Half an answer is out; its end may not follow unrecorded.
+                record.end_unawaited({**outcome, "status": "failed", "error": failure.code})
                 yield ended.error_event(failure)
                 return
-            yield ended.last_bytes
+            if ended.last_bytes:
+                yield ended.last_bytes
         except (asyncio.CancelledError, GeneratorExit):
             record.end_unawaited(_outcome("client_gone", answer, relay.summary, ended.released_bytes, guard))
             raise

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any, Final, cast
 
 import msgspec
 import orjson
+import structlog
 
 from lukhas.errors import LukhasError, ModerationUnavailable, UpstreamBroken, UpstreamError
 from lukhas.gateway.guard import CallGuard
@@ -16,6 +17,8 @@ from lukhas.openai.call import ObjectRef, StreamRewriter
 from lukhas.openai.sse import SseSplitter, event_data
 from lukhas.openai.upstream import UpstreamAnswer
 from lukhas.openai.wire import AnswerSummary, error_body
+
+log = structlog.get_logger("lukhas.relay")
 
 # After its last event an upstream has this long to end the body, so that its connection can be used again.
 _TRAILER_WAIT_S: Final = 0.25
@@ -26,10 +29,10 @@ class Ended(msgspec.Struct):
 
     Attributes:
         status: 'ok', 'blocked' (the guard ended every choice), 'upstream_error' (the stream carried an error event),
-            or 'broken'.
+            'broken' (by the upstream), or 'failed' (here).
         last_bytes: what to release once the outcome is durable.
         released_bytes: what went out before.
-        is_whole: whether upstream's body was read to its end.
+        problem: why it did not end as it should.
     """
 
     status: str = "broken"
@@ -50,6 +53,7 @@ class Relay:
     """One streamed answer on its way to the caller.
 
     Args:
+        limit_bytes: largest answer; some of it is kept until the end, and an upstream may go on for ever.
         window: where a remote moderator must see the text before the caller does.
         hides_usage: the caller did not ask for the usage event, so it is read and not passed on.
     """
@@ -62,6 +66,7 @@ class Relay:
         summary: AnswerSummary,
         ended: Ended,
         *,
+        limit_bytes: int,
         window: StreamWindow | None = None,
         moderator: str = "",
         is_required: bool = True,
@@ -76,17 +81,27 @@ class Relay:
         self._window = window
         self._moderator = moderator
         self._hides_usage = hides_usage
+        self._limit_bytes = limit_bytes
+        self._broken: UpstreamBroken | None = None
 
-    async def events(self) -> AsyncIterator[bytes]:
+    async def events(self) -> AsyncGenerator[bytes, None]:
         """Yield what may be released as it comes, all but the last event, which is left in `ended.last_bytes`.
 
-        A stream that breaks off, falls silent or ends without its last event leaves an error event there instead.
+        A stream that breaks off, falls silent or ends without its last event leaves an error event there instead. What
+        is still held then stays here: it was never judged as a whole.
         """
         ended, rewriter = self.ended, self._rewriter
         chunks = self._answer.chunks()
         splitter = SseSplitter()
+        left_bytes = self._limit_bytes
         try:
             async for chunk in chunks:
+                left_bytes -= len(chunk)
+                if left_bytes < 0:
+                    raise UpstreamBroken(
+                        f"The upstream's answer is larger than {self._limit_bytes} bytes.",
+                        hint="LUKHAS_MAX_RESPONSE_BYTES sets the largest answer.",
+                    )
                 released = self._take(splitter.feed(chunk))
                 if self._window is not None:
                     released = await self._check(released, is_last=False)
@@ -94,6 +109,8 @@ class Relay:
                     block = released[0] if len(released) == 1 else b"".join(released)
                     ended.released_bytes += len(block)
                     yield block
+                if self._broken is not None:
+                    raise self._broken
                 if rewriter.is_over:
                     break
             released = []
@@ -101,15 +118,19 @@ class Relay:
                 # The last event's empty line is missing; that the body is whole, the transport has checked.
                 released = self._take([rest.rstrip(b"\r\n") + b"\n\n"])
             if ended.status != "blocked":
-                released += rewriter.flush()
+                if self._broken is None:
+                    released += rewriter.flush()
                 if self._window is not None:
-                    released = await self._check(released, is_last=True)
+                    is_judged = rewriter.is_over or rewriter.has_error
+                    released = await self._check(released, is_last=True) if is_judged else []
             if released:
                 block = b"".join(released)
                 ended.released_bytes += len(block)
                 yield block
+            if self._broken is not None:
+                raise self._broken
             last = ended.last_bytes or rewriter.end()
-            if not last:
+            if not last and not rewriter.has_error:
                 raise UpstreamBroken("The upstream's stream ended without its last event; the answer is incomplete.")
             ended.last_bytes = last
             if ended.status != "blocked":
@@ -123,6 +144,15 @@ class Relay:
             # What could not be judged is not released: the moderator failed, or a rule took too long.
             ended.status, ended.problem = "failed", failure
             ended.last_bytes = ended.error_event(failure)
+        except Exception as failure:  # the edge: half an answer is out, and its caller is told that it ends here
+            log.exception("stream_failed", kind=type(failure).__name__)
+            ended.status = "failed"
+            ended.problem = LukhasError("Something went wrong inside the gateway; its log has the details.")
+            ended.last_bytes = ended.error_event(ended.problem)
+        finally:
+            # Not only when the outcome is on record: an upstream that goes on is stopped at once.
+            self._answer.abort()
+            await chunks.aclose()
 
     def object_ids(self) -> list[ObjectRef]:
         """Return the ids of what the upstream has made for this answer."""
@@ -134,7 +164,12 @@ class Relay:
         for raw in events:
             if self._hides_usage and self._is_usage(raw):
                 continue
-            released += rewriter.take(raw)
+            try:
+                released += rewriter.take(raw)
+            except UpstreamBroken as failure:
+                # Whatever came before it in the same chunk goes out: how upstream's bytes were cut must not matter.
+                self._broken = failure
+                break
             if rewriter.is_over:
                 break
         return released
@@ -186,7 +221,7 @@ class Relay:
         return passed
 
 
-async def _finish(chunks: AsyncIterator[bytes]) -> None:
+async def _finish(chunks: AsyncGenerator[bytes, None]) -> None:
     try:
         async with asyncio.timeout(_TRAILER_WAIT_S):
             async for _ in chunks:

@@ -121,12 +121,20 @@ class ChatRewriter:
         return [prefix + _write(one) for one in events]
 
     def flush(self) -> Sequence[bytes]:
-        """Return everything that is still held: each unfinished choice's, then what belongs to none."""
+        """Return everything that is still held: each unfinished choice's, then what belongs to none.
+
+        Where upstream's stream broke off, or ended in an error, only of the choices that upstream had finished.
+        """
         if self._is_flushed or self.is_blocked:
             return ()
-        self._is_flushed = True
+        # A text that was cut was never seen whole: what is held of it may be half of what may not pass.
+        self._is_flushed = self.is_over and not self.has_error
         released = [_write(event) for event in self._finish_choices()]
-        if self._held_found and not guard_texts(self._guard, self._held_found, self._desk.admits).is_blocked:
+        if (
+            self._is_flushed
+            and self._held_found
+            and not guard_texts(self._guard, self._held_found, self._desk.admits).is_blocked
+        ):
             released += [_write({**self._bare_envelope(), "choices": [], **part}) for part in self._held]
         return released
 

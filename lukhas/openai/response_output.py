@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
+from lukhas.errors import UpstreamBroken
 from lukhas.openai.call import ObjectRef
 from lukhas.openai.response_guard import AnswerPass
 from lukhas.openai.response_held import HeldItem
 from lukhas.openai.response_item import Item, read_object_ids, type_of
 from lukhas.openai.response_live import LiveItem
+
+_MOST_ITEMS: Final = 4096
 
 
 class StreamedOutput:
@@ -77,6 +80,8 @@ class StreamedOutput:
 
     def begin(self, index: int, item: LiveItem | HeldItem) -> None:
         """Take in a new item; one that stands open at its place ends as far as it was released."""
+        if len(self.open) + len(self._finished) >= _MOST_ITEMS:
+            raise UpstreamBroken(f"The upstream sent more than {_MOST_ITEMS} items in one answer.")
         known = self.open.get(index)
         if isinstance(known, LiveItem):
             self.finish(index, known.added, [known.freeze()])

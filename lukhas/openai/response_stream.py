@@ -22,6 +22,7 @@ from lukhas.openai.response_output import StreamedOutput, is_same
 from lukhas.openai.response_run import DELTAS, DONES, PARTS, Run, RunForm, index_of
 from lukhas.openai.sse import event_data, is_done
 
+_MOST_RUNS: Final = 4096
 _LIFECYCLE: Final = frozenset(("response.created", "response.in_progress", "response.queued"))
 _ENDINGS: Final = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
 _DELTA_FIELDS: Final = EVENT_FIELDS | {"delta", "logprobs"}
@@ -123,9 +124,11 @@ class ResponseRewriter:
         return self._writer.drain()
 
     def flush(self) -> Sequence[bytes]:
-        """Return the held rest of every open run; what is blocked by it ends as it would have before."""
-        if not self.is_over:
-            self._finish_all()
+        """Return what is still to be released before the last event.
+
+        Nothing of an answer that broke off: a text that was cut was never seen whole, and what is held of it may be
+        half of what may not pass.
+        """
         return self._writer.drain()
 
     def stop(self, refusal: str) -> Sequence[bytes]:
@@ -291,6 +294,8 @@ class ResponseRewriter:
             self._release_delta(run, event, out)
 
     def _open_run(self, live: LiveItem, form: RunForm, part: int) -> Run:
+        if len(self._runs) >= _MOST_RUNS:
+            raise UpstreamBroken(f"The upstream sent more than {_MOST_RUNS} texts in one answer.")
         run = live.runs[form.place, part] = Run(form, self._guard)
         self._runs[form.delta, live.index, part] = run
         return run
@@ -410,9 +415,6 @@ class ResponseRewriter:
             self._writer.relay(raw, event, self._pass.rest(event, "delta"), is_plain)
 
     def _take_error(self, raw: bytes, event: Item, is_plain: bool) -> None:
-        self._finish_all()
-        if self.is_over:
-            return
         self.has_error = self.is_over = True
         new = self._pass.error(event)
         self._writer.relay(raw, event, new, is_plain)

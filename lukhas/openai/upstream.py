@@ -7,7 +7,7 @@ Both hold to one contract suite, tests/contract/test_upstream_port.py.
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
@@ -69,7 +69,7 @@ class UpstreamAnswer(Protocol):
         """
         ...
 
-    def chunks(self) -> AsyncIterator[bytes]:
+    def chunks(self) -> AsyncGenerator[bytes, None]:
         """Yield the body's bytes as they arrive.
 
         Cancellation and errors close the upstream's connection; whoever leaves by `break` calls `abort` or `close`.

@@ -260,8 +260,16 @@ def test_chat_stream_without_finish_releases_what_is_whole() -> None:
     stream = run([START, piece({"content": "a SE"}), call('{"q"'), DONE])
     delta = stream.choice()["delta"]
     assert delta["content"] == "a SE" and "tool_calls" not in delta and delta["refusal"]
-    stream = run([START, call()])
-    assert stream.last == b"" and list(stream.choice()["delta"]["tool_calls"]) == [0]
+
+
+def test_chat_stream_broken_off_releases_finished_choices_only() -> None:
+    """Without the last event, text and calls of a choice that upstream had not finished are half of something."""
+    stream = run([START, piece({"content": "a SE"}), call()])
+    assert stream.last == b"" and stream.choice()["delta"]["content"] == "a "
+    assert "tool_calls" not in stream.choice()["delta"] and stream.choice()["reasons"] == []
+    stream = run([START, piece({"content": "a SE"}), call(), STOP])
+    assert stream.last == b"" and stream.choice()["delta"]["content"] == "a SE"
+    assert list(stream.choice()["delta"]["tool_calls"]) == [0] and stream.choice()["reasons"]
 
 
 def test_chat_stream_finish_reason_in_every_chunk_ends_nothing_early() -> None:
@@ -401,6 +409,7 @@ def test_chat_stream_flush_twice_says_it_once() -> None:
     """Whoever asks again gets nothing."""
     rewriter = ChatRewriter(FakeGuard(), AnswerSummary())
     rewriter.take(piece({"content": "SEC"}))
+    rewriter.take(DONE)
     assert len(rewriter.flush()) == 1 and rewriter.flush() == ()
 
 
