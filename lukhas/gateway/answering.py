@@ -108,24 +108,33 @@ class Answering:
         changed = dialect.guard_answer(value, guard)
         if changed and guard.refusal:
             status = "blocked"
-        moderator = self._with.moderator
-        if moderator is not None and (texts := list(guard.take_released().values())):
-            verdicts: Sequence[Any] = ()
-            try:
-                verdicts = await moderator.check(texts, "output")
-            except ModerationUnavailable:
-                self._with.metrics.moderation_failures.add("output")
-                if self._with.settings.moderation_required and not self._with.is_shadow:
-                    raise
-                guard.found.moderator_failed = True
-            flagged = next((verdict for verdict in verdicts if verdict.is_flagged), None)
-            if flagged is not None:
-                rule = f"{moderator.name}:{flagged.categories[0][0][:64]}"
-                refusal = guard.refuse_whole("moderator", flagged.severity, rule)
-                if not self._with.is_shadow:
-                    dialect.guard_answer(value, StoppedGuard(refusal))
-                    changed, status = True, "blocked"
+        refusal = await self._moderate(guard)
+        if refusal is not None and not self._with.is_shadow:
+            dialect.guard_answer(value, StoppedGuard(refusal))
+            changed, status = True, "blocked"
         return (value if changed else None), status
+
+    async def _moderate(self, guard: CallGuard) -> str | None:
+        """Ask the remote moderator about all that the guard lets pass; return why it may not, where it may not.
+
+        Raises:
+            ModerationUnavailable: it is required, and failed.
+        """
+        moderator = self._with.moderator
+        if moderator is None or not (texts := list(guard.take_released().values())):
+            return None
+        try:
+            verdicts = await moderator.check(texts, "output")
+        except ModerationUnavailable:
+            self._with.metrics.moderation_failures.add("output")
+            if self._with.settings.moderation_required and not self._with.is_shadow:
+                raise
+            guard.found.moderator_failed = True
+            return None
+        flagged = next((verdict for verdict in verdicts if verdict.is_flagged), None)
+        if flagged is None:
+            return None
+        return guard.refuse_whole("moderator", flagged.severity, f"{moderator.name}:{flagged.categories[0][0][:64]}")
 
     async def open_stream(
         self, record: CallRecord, answer_headers: Headers, call: Call, governed: Governed, answer: UpstreamAnswer
@@ -186,6 +195,9 @@ class Answering:
             async with contextlib.aclosing(relay.events()) as events:
                 async for chunk in events:
                     yield chunk
+            if self._with.is_shadow:
+                # Only its end waits for what the moderator would have said.
+                await self._moderate(guard)
             outcome = _outcome(ended.status, answer, relay.summary, ended.released_bytes, guard)
             if ended.problem is not None:
                 outcome["error"] = ended.problem.code

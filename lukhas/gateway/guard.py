@@ -122,7 +122,7 @@ class CallGuard:
             else _Whole(self._rules.profile, self._take_finding)
         )
         if self._is_observing:
-            return _Observed(channel)
+            channel = _Observed(channel)
         if not self._keeps_text:
             return channel
         self._runs += 1
@@ -143,7 +143,7 @@ class CallGuard:
             if not self._is_observing:
                 return CallVerdict(False, message=self._refuse_call(call, f"its arguments hold '{blocking.category}'"))
         if self._is_observing:
-            return CallVerdict(True, call.arguments)
+            arguments = call.arguments
         if self._keeps_text:
             self._runs += 1
             self._released.append((self._runs, arguments))
@@ -181,8 +181,11 @@ class CallGuard:
         if call.name not in tools.schemas:
             return None if tools.is_open else ("not_offered", "low", "it was not offered to the model")
         schema = tools.schemas[call.name]
-        if call.kind == "custom" or schema is None:
+        if schema is None:
             return None
+        if call.kind == "custom":
+            # Free text where a schema was set would go round it.
+            return "arguments", "low", "it takes arguments, not free text"
         if len(call.arguments) > _LARGEST_ARGUMENTS:
             return "arguments", "low", "its arguments are too large"
         fault = check_arguments(schema, call.arguments)
