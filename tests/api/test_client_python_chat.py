@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -310,7 +311,7 @@ def test_line_of_two_megabytes_is_whole(scene: Scene) -> None:
 def test_stream_with_crlf_and_comments_is_read(scene: Scene) -> None:
     """Line ends of the other kind, comments and a cut in the middle of a character do no harm."""
     events = b"".join(
-        b": keep-alive\r\n\r\ndata: " + shape.json.dumps(chunk, ensure_ascii=False).encode() + b"\r\n\r\n"
+        b": keep-alive\r\n\r\ndata: " + json.dumps(chunk, ensure_ascii=False).encode() + b"\r\n\r\n"
         for chunk in shape.chat_chunks("h\u00e9", "ron \U0001f426")
     )
     parts = [events[start : start + 7] for start in range(0, len(events), 7)]
