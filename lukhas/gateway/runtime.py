@@ -261,8 +261,8 @@ class Runtime:
         upstream = await self.upstream.check()
         policy = self.policies.status()
         shadow = self.shadow.status()
-        database = None if self.writer.healthy else (self.writer.last_error or "the writer has stopped")
-        vault = None if self._vault_writer.healthy else (self._vault_writer.last_error or "the writer has stopped")
+        database = _find_problem(self.writer, self.settings.writer_deadline_s)
+        vault = _find_problem(self._vault_writer, self.settings.writer_deadline_s)
         moderator = None if self.moderator is None else self.moderator.status()
         # Every call would fail, so none should come here. Where it is not required, calls pass, and records say so.
         stops_calls = self.settings.moderation_required and self.settings.mode != "shadow"
@@ -438,6 +438,15 @@ def open_migrated(url: str, *, is_vault: bool = False) -> Database:
     return database
 
 
+def _find_problem(writer: GroupCommitWriter, deadline_s: float) -> str | None:
+    """Return why a writer's rows are not durable in time; None where they are."""
+    if not writer.healthy:
+        return writer.last_error or "the writer has stopped"
+    took_s = writer.busy_s
+    # A lock that another process keeps, or a disk that hangs: calls are refused already, the database has not answered.
+    return None if took_s <= deadline_s else f"a transaction has not ended for {took_s:.0f} s"
+
+
 def _publish(refused: dict[str, Any]) -> dict[str, Any]:
     # Anybody may ask whether the gateway is ready; who changes policies, and why, is for those who may read them.
     return {name: refused.get(name) for name in ("event", "policy", "time", "problem")}
@@ -448,9 +457,15 @@ def _state(problem: str | None, **more: Any) -> dict[str, Any]:
 
 
 async def _repeat(every_s: float, work: Callable[[], Awaitable[None]]) -> None:
+    said: str | None = None
     while True:
         await asyncio.sleep(every_s)
         try:
             await work()
         except LukhasError as failure:
-            log.warning("background_work_failed", work=work.__name__, code=failure.code, problem=failure.message)
+            # Once for each reason: what fails four times a second would bury everything else.
+            if failure.message != said:
+                log.warning("background_work_failed", work=work.__name__, code=failure.code, problem=failure.message)
+            said = failure.message
+        else:
+            said = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Connection, RootTransaction
@@ -41,11 +42,12 @@ def is_storage_failure(failure: BaseException, kind: str) -> bool:
 class WriteSession:
     """Runs transactions for one thread, on one connection that it keeps."""
 
-    __slots__ = ("_connection", "_database", "_turn")
+    __slots__ = ("_connection", "_database", "_file", "_turn")
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._connection: Connection | None = None
+        self._file = _identify(database.path)
         self._turn: WriteTurn | None = None
 
     def run(self, work: Callable[[Connection], None]) -> None:
@@ -53,9 +55,11 @@ class WriteSession:
 
         Raises:
             whatever `work` or the database raises. After a storage failure the connection is never used again.
+            OSError: the file was removed or replaced since it was opened: what is written to the open one is lost.
         """
         connection = self._connection
         try:
+            self._check_file()
             if connection is None:
                 connection = self._connection = self._open()
             with self._begin(connection):
@@ -90,6 +94,8 @@ class WriteSession:
         if self._turn is None and self._database.path is not None and not self._database.shares_connection:
             self._turn = WriteTurn(self._database.path)
         connection = self._database.writer.connect()
+        if self._file is None:
+            self._file = _identify(self._database.path)
         if self._turn is not None:
             self._set_busy_timeout(connection, 0)  # the wait in `_begin` is ours, since SQLite's own grows to 100 ms
         return connection
@@ -111,6 +117,13 @@ class WriteSession:
                         raise
                 time.sleep(_RETRY_STEP_S)
 
+    def _check_file(self) -> None:
+        if self._file is not None and _identify(self._database.path) != self._file:
+            self._file = None
+            # Readers, too, would go on with what is no longer there.
+            self._database.close()
+            raise OSError("the database file was removed or replaced")
+
     def _discard(self, connection: Connection) -> None:
         # After a failed fsync the kernel may have dropped the dirty pages: only a new handle sees the truth.
         self._connection = None
@@ -124,3 +137,12 @@ class WriteSession:
         driver = connection.connection.driver_connection
         assert driver is not None
         driver.execute(f"PRAGMA busy_timeout={ms}")
+
+
+def _identify(path: Path | None) -> tuple[int, int] | None:
+    """Return what tells a file from another of the same name; None where there is none."""
+    try:
+        status = None if path is None else path.stat()
+    except FileNotFoundError:
+        return None
+    return None if status is None else (status.st_dev, status.st_ino)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -109,9 +110,15 @@ def _make_engine(url: str, *, begin: str, query_only: bool, single: bool) -> Eng
             cursor.execute("PRAGMA query_only=ON")
         cursor.close()
 
+    def refuse_missing(_dialect: object, _record: object, arguments: Sequence[Any], _options: object) -> None:
+        # SQLite would make an empty file, and the next start would take that for a new installation.
+        if not Path(arguments[0]).exists():
+            raise load_sqlite_module().OperationalError("the database file is not there")
+
     def start(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
 
+    event.listen(engine, "do_connect", refuse_missing)
     event.listen(engine, "connect", set_up)
     event.listen(engine, "begin", start)
     return engine

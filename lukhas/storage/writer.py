@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import threading
+import time
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
@@ -63,6 +64,7 @@ class GroupCommitWriter:
         self._accepting = False
         self._ended = False
         self._failure: str | None = None
+        self._began: float | None = None
         self._session = WriteSession(database)
 
     @property
@@ -74,6 +76,12 @@ class GroupCommitWriter:
     def last_error(self) -> str | None:
         """What the database said at the last storage failure; None once writing works again."""
         return self._failure
+
+    @property
+    def busy_s(self) -> float:
+        """How long the transaction that is under way has taken, in seconds; 0 where none is."""
+        began = self._began
+        return 0.0 if began is None else time.monotonic() - began
 
     @property
     def healthy(self) -> bool:
@@ -150,7 +158,9 @@ class GroupCommitWriter:
             while running:
                 batch, running = self._take()
                 if batch:
+                    self._began = time.monotonic()
                     self._write(batch)
+                    self._began = None
                     if self._queue.qsize():
                         self._session.give_way()
                 elif running:

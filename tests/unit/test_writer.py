@@ -271,9 +271,10 @@ async def test_writers_of_one_file_both_get_their_turn(database: Database) -> No
 
 async def test_writer_on_one_shared_connection_lets_readers_in(tmp_path: Path) -> None:
     """Where SQLite is unsafe with two connections, readers and the writer take turns on one."""
-    from lukhas.storage.sqlite import make_engines
+    from lukhas.storage.sqlite import create_private_file, make_engines
 
     path = tmp_path / "shared.db"
+    create_private_file(path)
     engine, same = make_engines(f"sqlite:///{path}", shared=True)
     assert engine is same
     database = Database("sqlite", "main", engine, same, path, True)
@@ -286,3 +287,32 @@ async def test_writer_on_one_shared_connection_lets_readers_in(tmp_path: Path) -
         assert name in names_in(database)
     assert writer.close(5)
     database.close()
+
+
+async def test_writer_file_removed_or_replaced_acknowledges_nothing(database: Database, tmp_path: Path) -> None:
+    """An open file without its name takes writes that nobody will ever read; back in its place it is used again."""
+    path, aside = tmp_path / "x.db", tmp_path / "aside"
+    aside.mkdir()
+
+    def move(source: Path, target: Path) -> None:
+        for file in [one for one in source.iterdir() if one.name in ("x.db", "x.db-wal", "x.db-shm")]:
+            file.replace(target / file.name)
+
+    writer = GroupCommitWriter(database, max_rows=100)
+    writer.start()
+    await writer.submit(put, "before")
+    move(tmp_path, aside)
+    with pytest.raises(StorageUnavailable, match="removed or replaced"):
+        await writer.submit(put, "lost")
+    with pytest.raises(StorageUnavailable, match="not there"):
+        await writer.submit(put, "lost")
+    assert not path.exists() and not writer.healthy
+    path.touch()
+    with pytest.raises(StorageUnavailable, match="no such table"):
+        await writer.submit(put, "lost")
+    move(aside, tmp_path)
+    with pytest.raises(StorageUnavailable, match="removed or replaced"):
+        await writer.submit(put, "lost")
+    await writer.submit(put, "after")
+    assert names_in(database) == {"before", "after"} and writer.healthy
+    assert writer.close(5)
