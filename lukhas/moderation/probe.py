@@ -21,7 +21,10 @@ from lukhas.moderation.shape import analyse
 
 Pattern: TypeAlias = "regex.Pattern[str]"
 
-_TAIL: Final = "()(?s:.*+.)"
+# Nothing can follow what has taken all. The engine looks for the long text that a match must hold before it tries any
+# branch, so it gives up on whole matches at once (1 s became 0.04 ms on a pattern of many branches); which characters
+# these are does not matter.
+_TAIL: Final = "()(?s:.*+\ufdd0\ufdd1\ufdd2\ufdd3\ufdd4\ufdd5\ufdd6\ufdd7\ufdd8\ufdd9)"
 _END: Final = "(?!(?s:.))"
 _REWRITTEN: Final = {
     r"\b": r"(?:(?<=\w)(?!\w)|(?<!\w)(?=\w))",
