@@ -5,8 +5,8 @@ Each cell blocks, answers rightly, records and tightens. Two readings of the mat
 - A moderator that is down is our failure, not the caller's: nothing is released and it is on record, but nobody is
   tightened for it.
 - The policy denies tools, not texts. Its nearest real cells are, in the input, a choice that forces a denied tool; in
-  tool results, the result of a denied function, which is replaced by our one answer; in the output, a call of a tool that
-  is not allowed, against its schema, or not offered.
+  tool results, the result of a denied function, which is replaced by our one answer; in the output, a call of a tool
+  that is not allowed, against its schema, or not offered.
 """
 
 from __future__ import annotations
@@ -242,7 +242,7 @@ def expect(cell: Cell) -> tuple[str, str]:
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_cell_blocks_answers_records_and_tightens(house: House, cell: Cell) -> None:
-    """What is forbidden reaches neither side, the caller is told rightly, it is on record, and its subject is strict."""
+    """What is forbidden reaches neither side, the caller is told rightly, it is on record, its subject is strict."""
     gateway, said = house.gateway(cell), make_answer(cell)
     text = CHOKE if cell.fault == "moderator" else RESULT if cell.fault == "policy" else WORD
     session = f"cell-{next(_numbers)}"
