@@ -67,14 +67,14 @@ def client_name() -> str:
     return "wrk" if shutil.which("wrk") else "asyncio"
 
 
-def run_load(port: int, headers: Mapping[str, str], *, clients: int, seconds: float) -> Load:
+def run_load(port: int, headers: Mapping[str, str], *, clients: int, seconds: float, body: str = BODY) -> Load:
     """Call chat completions over `clients` kept-alive connections for `seconds`."""
     headers = {"Content-Type": "application/json", **headers}
-    return (_run_wrk if shutil.which("wrk") else _run_asyncio)(port, headers, clients, seconds)
+    return (_run_wrk if shutil.which("wrk") else _run_asyncio)(port, headers, clients, seconds, body)
 
 
-def _run_wrk(port: int, headers: Mapping[str, str], clients: int, seconds: float) -> Load:
-    lines = ['wrk.method = "POST"', f"wrk.body = [==[{BODY}]==]"]
+def _run_wrk(port: int, headers: Mapping[str, str], clients: int, seconds: float, body: str) -> Load:
+    lines = ['wrk.method = "POST"', f"wrk.body = [==[{body}]==]"]
     lines += [f"wrk.headers[{json.dumps(name)}] = {json.dumps(value)}" for name, value in headers.items()]
     with tempfile.NamedTemporaryFile("w", prefix="bench-", suffix=".lua") as script:
         script.write("\n".join(lines) + _LUA_DONE)
@@ -87,9 +87,9 @@ def _run_wrk(port: int, headers: Mapping[str, str], clients: int, seconds: float
     return Load(**json.loads(found.removeprefix("RESULT ")))
 
 
-def _run_asyncio(port: int, headers: Mapping[str, str], clients: int, seconds: float) -> Load:
+def _run_asyncio(port: int, headers: Mapping[str, str], clients: int, seconds: float, body: str) -> Load:
     shares = [clients] if clients < 4 else [clients // 2, clients - clients // 2]
-    order = json.dumps({"port": port, "headers": dict(headers), "seconds": seconds})
+    order = json.dumps({"port": port, "headers": dict(headers), "seconds": seconds, "body": body})
     processes = [
         subprocess.Popen([sys.executable, __file__, str(share), order], stdout=subprocess.PIPE, text=True)
         for share in shares
@@ -119,9 +119,9 @@ async def _talk(port: int, request: bytes, end: float, took_us: list[float]) -> 
     return failed
 
 
-async def _talk_all(clients: int, port: int, headers: Mapping[str, str], seconds: float) -> Load:
+async def _talk_all(clients: int, port: int, headers: Mapping[str, str], seconds: float, body: str) -> Load:
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-    request = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\n{lines}Content-Length: {len(BODY)}\r\n\r\n{BODY}".encode()
+    request = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1\r\n{lines}Content-Length: {len(body)}\r\n\r\n{body}".encode()
     took_us: list[float] = []
     begun = time.perf_counter()
     failed = sum(await asyncio.gather(*(_talk(port, request, begun + seconds, took_us) for _ in range(clients))))

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,11 +171,16 @@ def gateway_environment(upstream_url: str, port: int, key: str, folder: str) -> 
 
 
 @contextlib.contextmanager
-def start_gateway(upstream_url: str, command: Sequence[str] = SERVE, data_dir: Path | None = None) -> Iterator[Server]:
+def start_gateway(
+    upstream_url: str,
+    command: Sequence[str] = SERVE,
+    data_dir: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Server]:
     """Start the gateway with auth on, in a data directory of its own, and wait for `/readyz`."""
     with tempfile.TemporaryDirectory(prefix="bench-data-") as temporary:
         port, key = free_port(), secrets.token_hex(24)
-        env = gateway_environment(upstream_url, port, key, str(data_dir or temporary))
+        env = gateway_environment(upstream_url, port, key, str(data_dir or temporary)) | dict(environment or {})
         with run_process(command, env) as (pid, log):
             wait_until_ready(port, "/readyz", pid, log)
             yield Server("gateway", port, pid, key)
