@@ -234,7 +234,8 @@ def _print_report(report: Mapping[str, Any]) -> None:
     )
     print(
         f"targets: added p50 under {TARGET_ADDED_MS} ms, {TARGET_PER_S:,} calls/s at {CLIENTS} clients "
-        f"({AIM_PER_S:,} to aim for), first token within {TARGET_FIRST_MS} ms, {TARGET_TOKENS_PER_S:,} tokens per CPU second"
+        f"({AIM_PER_S:,} to aim for), first token within {TARGET_FIRST_MS} ms, {TARGET_TOKENS_PER_S:,} tokens per CPU "
+        "second"
     )
     print("\n".join(f"MISSED {miss}" for miss in report["misses"]) or "all met")
 
