@@ -21,9 +21,14 @@ def _postgres() -> str | None:
     return shutil.which("postgres") or (str(packaged[-1]) if packaged else None)
 
 
+def _openai_node() -> str | None:
+    installed = Path(__file__).resolve().parent / "node" / "node_modules" / "openai" / "package.json"
+    return str(installed) if installed.exists() else None
+
+
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """A program that some tests drive; `find` gives its path, or None."""
+    """A program or package that some tests drive; `find` gives its path, or None."""
 
     find: Callable[[], str | None]
     install: str
@@ -39,6 +44,7 @@ CAPABILITIES = {
     "nginx": Capability(_command("nginx"), "apt-get install nginx-light"),
     "node": Capability(_command("node"), "apt-get install nodejs (20 or newer)"),
     "npm": Capability(_command("npm"), "apt-get install npm"),
+    "openai-node": Capability(_openai_node, "npm ci --prefix tests/node"),
     "postgres": Capability(_postgres, "apt-get install postgresql"),
     "redis-server": Capability(_command("redis-server", "valkey-server"), "apt-get install redis-server"),
 }
