@@ -17,6 +17,7 @@ COMPILE := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gen
 stamp = $(VENV)/.$(1)-$(shell { cat $(2) pyproject.toml; pwd; } | cksum | tr ' ' '-')
 RUNTIME := $(call stamp,runtime,requirements/build.txt requirements/runtime.txt)
 DEV := $(call stamp,dev,requirements/dev.txt)
+NODE := tests/node/node_modules/.package-lock.json
 
 .PHONY: help run test check lock docs clean
 
@@ -26,7 +27,7 @@ help: ## list the targets
 run: $(RUNTIME) ## install what is missing, migrate the database, start the gateway (ARGS="--port 9000")
 	@exec $(BIN)/lukhas serve $(ARGS)
 
-test: $(DEV) ## run every test that this machine can run (ARGS="tests/unit -k name" for some)
+test: $(DEV) $(NODE) ## run every test that this machine can run (ARGS="tests/unit -k name" for some)
 	@$(BIN)/python tools/suite.py $(ARGS)
 
 check: $(DEV) ## lint, formatting, types, architecture and documentation
@@ -44,7 +45,7 @@ lock: $(DEV) ## renew the lock files after a change in pyproject.toml (UPGRADE=1
 	$(COMPILE) pyproject.toml --extra demo --extra plot --extra verify -c requirements/dev.txt -o requirements/runtime.txt
 
 clean: ## remove the environment and everything that can be made again; data stays
-	rm -rf $(VENV) .cache .hypothesis .pytest_cache .ruff_cache .coverage .coverage.* dist
+	rm -rf $(VENV) tests/node/node_modules .cache .hypothesis .pytest_cache .ruff_cache .coverage .coverage.* dist
 	find lukhas tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -68,3 +69,11 @@ $(DEV): $(BIN)/python
 	@$(PIP) --require-hashes --no-deps -r requirements/dev.txt
 	@$(PIP) --no-deps --no-build-isolation --editable .
 	@rm -f $(VENV)/.runtime-* $(VENV)/.dev-* && touch $(RUNTIME) $@
+
+# Without npm, or without a registry, the tests that need the package are skipped and say so.
+$(NODE): tests/node/package.json tests/node/package-lock.json
+	@if command -v npm >/dev/null; then \
+		echo "Installing the locked Node client for its tests"; \
+		npm ci --prefix tests/node --ignore-scripts --no-audit --no-fund --loglevel=error >/dev/null \
+			&& touch $@ || echo "npm ci failed; the Node client's tests cannot run." >&2; \
+	fi
