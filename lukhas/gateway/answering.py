@@ -15,7 +15,7 @@ from lukhas.access.meter import Reservation
 from lukhas.audit.redaction import redact_text
 from lukhas.errors import LukhasError, ModerationUnavailable, StorageUnavailable, UpstreamBroken, UpstreamError
 from lukhas.gateway.equipment import DIALECTS, Equipment
-from lukhas.gateway.governing import Governed
+from lukhas.gateway.governing import INCIDENTS, Governed, list_incidents
 from lukhas.gateway.guard import CallGuard, StoppedGuard
 from lukhas.gateway.object import BLOCKED_CALLS
 from lukhas.gateway.recording import CallRecord
@@ -97,7 +97,10 @@ class Answering:
             headers = [(b"content-type", b"application/json"), *(h for h in headers if h[0] != b"content-type")]
         await record.end(_outcome(status, answer, summary, len(body), guard))
         await answer.close()
-        return Reply(answer.status, [*_own_limits(headers, record.reservation), *answer_headers], body)
+        # The answer may have brought further ones.
+        named = [header for header in answer_headers if header[0] != INCIDENTS]
+        named += list_incidents(record, is_shadow=self._with.is_shadow)
+        return Reply(answer.status, [*_own_limits(headers, record.reservation), *named], body)
 
     async def _guard(
         self, dialect: Dialect, value: dict[str, Any], guard: CallGuard, is_error: bool, status: str

@@ -33,6 +33,8 @@ from lukhas.openai.call import Call, Text, replace_values
 from lukhas.openai.offer import NOTHING, Stripped, list_tools
 from lukhas.openai.tool_result import Settled, settle_results, unmatched_results
 
+INCIDENTS: Final = b"x-lukhas-incidents"
+_MOST_NAMED: Final = 20
 _BLOCKED_RESULT: Final = "This call was blocked by policy. It was not run."
 
 
@@ -273,7 +275,12 @@ class Governor:
         tools = self._with
         preset = tools.pick_preset(policy.styles[decision.style].moderation)
 
+        # What only classifies quotes what it was asked about; nobody has violated anything by that.
+        only_classifies = call.dialect == "moderations"
+
         def on_violation(violation: Violation) -> None:
+            if only_classifies:
+                return
             # The policy may have changed since; what it does with violations is then the new one's to say.
             self._raise(record, [violation], subjects, tools.policies.policy, tools.clock.now_ms())
 
@@ -288,7 +295,7 @@ class Governor:
             scope,
             on_violation=on_violation,
             admits_media=tools.settings.on_unmoderated == "record",
-            is_observing=tools.is_shadow,
+            is_observing=tools.is_shadow or only_classifies,
             is_stream=call.stream,
             keeps_text=tools.moderator is not None,
         )
@@ -366,9 +373,14 @@ class Governor:
         if stripped.removed and not self._with.is_shadow:
             names = ", ".join(name for name in stripped.removed if name.isascii() and name.isprintable())
             headers.append((b"x-lukhas-tools-stripped", names[:1000].encode("ascii")))
-        if record.incidents and not self._with.is_shadow:
-            headers.append((b"x-lukhas-incidents", ", ".join(record.incidents[:20]).encode()))
-        return headers
+        return [*headers, *list_incidents(record, is_shadow=self._with.is_shadow)]
+
+
+def list_incidents(record: CallRecord, *, is_shadow: bool) -> list[tuple[bytes, bytes]]:
+    """Return the header that names a call's incidents so far; none where there is none."""
+    if not record.incidents or is_shadow:
+        return []
+    return [(INCIDENTS, ", ".join(record.incidents[:_MOST_NAMED]).encode())]
 
 
 class _Allowlist:
