@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
 from typing import Any, Final, Literal, cast
 
 import msgspec
@@ -73,15 +75,16 @@ def screen(call: Call, rules: RuleSet, preset: Preset) -> Screened:
     """
     screened: Screened | None = None
     texts = call.texts
-    group = -1
+    group, begin = -1, 0
     for position, text in enumerate(texts):
         found = rules.profile(preset, text.point).scan(text.text)
         if found:
             screened = screened or Screened([], {}, [], None, {})
             _take(screened, text, found, rules, preset)
-        if text.group == group and (position + 1 == len(texts) or texts[position + 1].group != group):
-            screened = _screen_joined(screened, call, group, rules, preset)
-        group = text.group
+        if text.group != group:
+            group, begin = text.group, position
+        elif position + 1 == len(texts) or texts[position + 1].group != group:
+            screened = _screen_joined(screened, texts[begin : position + 1], rules, preset)
     if screened is None:
         return _CLEAN
     _judge(screened, call)
@@ -94,24 +97,16 @@ def _take(screened: Screened, text: Text, found: Sequence[Finding], rules: RuleS
         screened.edits[text.path] = rules.profile(preset, text.point).redact(text.text, found)
 
 
-def _screen_joined(
-    screened: Screened | None, call: Call, group: int, rules: RuleSet, preset: Preset
-) -> Screened | None:
+def _screen_joined(screened: Screened | None, parts: Sequence[Text], rules: RuleSet, preset: Preset) -> Screened | None:
     """Find what only shows where the parts of a message are joined."""
-    parts = [text for text in call.texts if text.group == group]
-    joined = "".join(part.text for part in parts)
-    for finding in rules.profile(preset, parts[0].point).scan(joined):
-        start = 0
-        for part in parts:
-            end = start + len(part.text)
-            if start <= finding.start < end:
-                if finding.end > end:
-                    screened = screened or Screened([], {}, [], None, {})
-                    # Its parts cannot be told apart from the rest once they are redacted one by one.
-                    action: Any = "block" if finding.action == "redact" else finding.action
-                    screened.findings.append((part, msgspec.structs.replace(finding, action=action)))
-                break
-            start = end
+    ends = list(accumulate(len(part.text) for part in parts))
+    for finding in rules.profile(preset, parts[0].point).scan("".join(part.text for part in parts)):
+        place = bisect_right(ends, finding.start)
+        if place < len(ends) and finding.end > ends[place]:
+            screened = screened or Screened([], {}, [], None, {})
+            # Its parts cannot be told apart from the rest once they are redacted one by one.
+            action: Any = "block" if finding.action == "redact" else finding.action
+            screened.findings.append((parts[place], msgspec.structs.replace(finding, action=action)))
     return screened
 
 

@@ -16,6 +16,8 @@ from lukhas.openai.tool_choice import names_tool, narrow_choice
 Allows = Callable[[str], bool]
 
 PROMPT: Final = "prompt"
+# Functions of one name, in different namespaces; a caller has a few.
+MAX_NAMESAKES: Final = 32
 _LISTS: Final = ("tools", "functions")
 _SEARCH: Final = "web_search_options"
 # Input items of the Responses API that bear tools, and the one that lets a tool of a server run.
@@ -215,6 +217,11 @@ class _Sieve:
                 raise InvalidRequest(
                     f"A function's parameters in '{field}' are nested too deeply.", param=field
                 ) from None
+            if len(schemas) > MAX_NAMESAKES:
+                # Each is compared with all before it, and arguments with all of them.
+                raise InvalidRequest(
+                    f"'{field}' offers '{name[:64]}' with more than {MAX_NAMESAKES} different parameters.", param=field
+                )
         return entry
 
     def _sift_namespace(self, field: str, entry: dict[str, Any]) -> dict[str, Any] | None:
