@@ -13,6 +13,7 @@ import orjson
 
 from lukhas.audit.redaction import redact_text
 from lukhas.errors import LukhasError, PolicyDenied
+from lukhas.gateway.allowlist import Allowlist
 from lukhas.gateway.enforcement import Applied, apply_decision, limit_output, read_caller
 from lukhas.gateway.equipment import DIALECTS, Equipment
 from lukhas.gateway.guard import CallGuard, ToolScope
@@ -25,7 +26,7 @@ from lukhas.gateway.violation import Violation
 from lukhas.ids import make_id
 from lukhas.moderation.moderator import Verdict
 from lukhas.modulation.dispatcher import Decision
-from lukhas.modulation.policy import TOOLS, Policy
+from lukhas.modulation.policy import Policy
 from lukhas.modulation.signals import Signal
 from lukhas.modulation.state import Subject
 from lukhas.openai.argument import check_schema
@@ -118,7 +119,7 @@ class Governor:
             screened.notes["unmoderated"] = sorted({one.kind for one in call.media})
             if tools.settings.on_unmoderated == "block" and denial is None:
                 denial = deny_media(call)
-        allows = _Allowlist(tools, policy, decision.tools)
+        allows = Allowlist(tools.registry, policy, decision.tools)
         body, written, stripped = call.body, dict[str, Any](), NOTHING
         settled: tuple[Settled, ...] = ()
         hides_usage = False
@@ -269,7 +270,7 @@ class Governor:
         decision: Decision,
         policy: Policy,
         subjects: Sequence[Subject],
-        allows: _Allowlist,
+        allows: Allowlist,
         stripped: Stripped,
     ) -> CallGuard:
         tools = self._with
@@ -381,34 +382,6 @@ def list_incidents(record: CallRecord, *, is_shadow: bool) -> list[tuple[bytes, 
     if not record.incidents or is_shadow:
         return []
     return [(INCIDENTS, ", ".join(record.incidents[:_MOST_NAMED]).encode())]
-
-
-class _Allowlist:
-    """A decision's tools, judged by the registry's classes first, then by the policy's."""
-
-    __slots__ = ("_defaults", "_policy", "_registry", "_tools")
-
-    def __init__(self, equipment: Equipment, policy: Policy, tools: Sequence[str]) -> None:
-        self._registry = equipment.registry
-        self._policy = policy
-        self._tools = tools
-        self._defaults = cast("Sequence[str]", policy.defaults[TOOLS])
-
-    def allows_function(self, name: str) -> bool:
-        return self._allows(self._tools, name)
-
-    def allows_hosted(self, kind: str) -> bool:
-        return self._policy.allows_hosted(self._tools, kind)
-
-    def denies_always(self, name: str) -> bool:
-        """Say whether a function is denied whatever the present risk: its earlier results were never to be had."""
-        return not self._allows(self._tools, name) and not self._allows(self._defaults, name)
-
-    def _allows(self, tools: Sequence[str], name: str) -> bool:
-        found = self._registry.classify(name)
-        if found is None:
-            return self._policy.allows_tool(tools, name)
-        return found in tools or (name in tools and name not in self._policy.tool_classes)
 
 
 def _forced(refused: PolicyDenied) -> Violation:
