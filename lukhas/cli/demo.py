@@ -1,4 +1,4 @@
-"""`lukhas demo`: six situations played through the official client, with what changed and why."""
+"""`lukhas demo`: eight situations played through the official client, with what changed and why."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SAID_ABOUT: Final = {"max_tokens": "max_output_tokens", "max_completion_tokens"
 
 
 def demo(as_json: JsonOption = False) -> None:
-    """Start a gateway of its own, play six situations through the official openai client, and show what changed."""
+    """Start a gateway of its own, play eight situations through the official openai client, and show what changed."""
     with failing_clearly(as_json):
         try:
             import openai
@@ -59,8 +59,10 @@ def play(client: openai.OpenAI, scene: Scene) -> tuple[str, str, dict[str, Any]]
     """Make one call as an application would.
 
     Returns:
-        The audit id, the answer's text, and the request that reached the upstream.
+        The audit id, the answer's text or why there is none, and the request that reached the upstream, if any did.
     """
+    import openai
+
     headers: dict[str, str] = {}
     extension: dict[str, Any] = {}
     if scene.by_body:
@@ -74,9 +76,15 @@ def play(client: openai.OpenAI, scene: Scene) -> tuple[str, str, dict[str, Any]]
     if extension:
         options["extra_body"] = {"lukhas": extension}
     create: Any = client.chat.completions.with_raw_response.create
-    raw: Any = create(
-        model=MODEL, messages=[{"role": "user", "content": scene.question}], extra_headers=headers, **options
-    )
+    try:
+        raw: Any = create(
+            model=MODEL, messages=[{"role": "user", "content": scene.question}], extra_headers=headers, **options
+        )
+    except openai.PermissionDeniedError as denied:
+        if not scene.is_denied:
+            raise
+        body: Any = denied.body
+        return denied.response.headers["x-lukhas-audit-id"], body["message"], {}
     audit_id: str = raw.headers["x-lukhas-audit-id"]
     parts: list[Any] = list(raw.parse()) if scene.streamed else [raw.parse()]
     received: dict[str, Any] = {}
@@ -113,12 +121,13 @@ def _play_all(client: openai.OpenAI, port: int, key: str, as_json: bool) -> None
         audit_id, text, received = play(client, scene)
         record = _read_record(port, key, audit_id)
         sent = {"messages": [{"role": "user", "content": scene.question}], **scene.request}
-        changes = list_changes(sent, received)
+        changes = {} if scene.is_denied else list_changes(sent, received)
         result = {
             "title": scene.title,
             "signals": dict(scene.signals),
             "session": scene.session,
             "streamed": scene.streamed,
+            "denied": scene.is_denied,
             "sent": sent,
             "received": received,
             "changes": {name: {"before": pair[0], "after": pair[1]} for name, pair in changes.items()},
@@ -128,7 +137,7 @@ def _play_all(client: openai.OpenAI, port: int, key: str, as_json: bool) -> None
             "answer": text,
         }
         played.append(result)
-        if "tools" in scene.request:
+        if "tools" in scene.request and not explained:
             explained = record
         if not as_json:
             _print(number, scene, result, changes)
@@ -149,7 +158,9 @@ def _print(number: int, scene: Scene, result: Mapping[str, Any], changes: Mappin
     print_line()
     print_line(f"{number}. {scene.title}")
     print_line(f"   signals  {signals}{where}{session}; {'streamed' if scene.streamed else 'plain'}")
-    if not changes:
+    if scene.is_denied:
+        print_line(f"   denied   {show(result['answer'])}")
+    elif not changes:
         print_line("   changed  nothing")
     for name, (before, after) in changes.items():
         shown = (
@@ -159,7 +170,7 @@ def _print(number: int, scene: Scene, result: Mapping[str, Any], changes: Mappin
         )
         print_line(f"   changed  {name}: {shown}{_explain(name, result['trace'])}")
     for step in result["trace"]:
-        if step["step"] == "caller" and step["before"] != step["after"]:
+        if step["step"] == "caller" and step["rule"].endswith("is kept"):
             print_line(f"   kept     {step['parameter']}: decided {show(step['before'])}, and {step['rule']}")
     print_line(f"   record   {result['audit_id']}")
 

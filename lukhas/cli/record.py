@@ -18,7 +18,10 @@ app = typer.Typer(help="Read the audit log.", no_args_is_help=True)
 _ENDINGS: Final[Mapping[str, str]] = {
     "ok": "The model answered.",
     "upstream_error": "The upstream answered with an error, which was passed on.",
-    "denied": "The policy refused the call; nothing was sent.",
+    "denied": "Policy or moderation refused the call; nothing was sent.",
+    "blocked": "The guard withheld the answer, or its rest; the caller got a refusal.",
+    "broken": "The upstream's stream broke off; the caller got an error at its end.",
+    "withheld": "The answer was here, its record was not in time; the caller did not get it.",
     "failed": "The call failed.",
     "client_gone": "The client went away before the end.",
     "lost": "The process ended before the call did; what came of it is not known.",
@@ -79,6 +82,7 @@ def _explain_call(decision: Mapping[str, Any], outcome: Any) -> None:
     print_line(f"style     {show(decision.get('style'))}")
     if decision.get("denied"):
         print_line(f"denied    {show(decision['denied'])}")
+    _print_moderation("in the request", _table(decision.get("moderation")))
     inputs = _table(decision.get("inputs"))
     print_line()
     _print_signals(inputs)
@@ -125,13 +129,32 @@ def _print_outcome(outcome: Any) -> None:
         "HTTP": ended.get("http_status"),
         "attempts": ended.get("attempts"),
         "took ms": ended.get("duration_ms"),
-        "finish": list(dict.fromkeys(_table(ended.get("finish_reasons")).values())) or None,
+        "finish": list(dict.fromkeys(_list(ended.get("finish_reasons")))) or None,
         "usage": ", ".join(f"{name} {show(count)}" for name, count in _table(ended.get("usage")).items()) or None,
         "bytes": ended.get("answer_bytes"),
     }
     for title, value in shown.items():
         if value is not None:
             print_line(f"{title:9} {show(value)}")
+    _print_moderation("in the answer", _table(ended.get("moderation")))
+    if ended.get("incidents"):
+        print_line()
+        print_line(f"incidents  {show(ended['incidents'])}   (see: lukhas incident show ID)")
+
+
+def _print_moderation(where: str, moderation: Mapping[str, Any]) -> None:
+    """Print what moderation found; findings hold places and rules, never a text."""
+    if moderation.get("moderator") == "failed":
+        print_line()
+        print_line(f"The moderation API could not be asked {where}.")
+    found = [_table(one) for one in _list(moderation.get("findings"))]
+    if found:
+        print_line()
+        rows = [
+            (one.get("category"), one.get("rule"), one.get("action"), one.get("point"), one.get("place"))
+            for one in found
+        ]
+        print_table((f"found {where}", "rule", "action", "at", "place"), rows)
 
 
 def _print_plain(record: Mapping[str, Any]) -> None:
@@ -154,6 +177,12 @@ def _flatten(prefix: str, value: Any) -> list[tuple[str, Any]]:
             found += _flatten(f"{prefix}[{number}]", part)
         return found
     return [(prefix, value)]
+
+
+def _list(value: Any) -> list[Any]:
+    # In older records the finish reasons stand by their choice.
+    items: Any = list(cast("dict[str, Any]", value).values()) if isinstance(value, dict) else value
+    return cast("list[Any]", items) if isinstance(items, list) else []
 
 
 def _table(value: Any) -> dict[str, Any]:

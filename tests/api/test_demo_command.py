@@ -1,4 +1,4 @@
-"""`lukhas demo`: six situations through the official client, and nothing left behind."""
+"""`lukhas demo`: eight situations through the official client, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -29,17 +29,19 @@ def run(*arguments: str, folder: Path, **more: str) -> subprocess.CompletedProce
     )
 
 
-def test_demo_plays_six_situations_and_ends_by_itself(tmp_path: Path) -> None:
+def test_demo_plays_eight_situations_and_ends_by_itself(tmp_path: Path) -> None:
     """Each situation says what changed and why; one record is explained; nothing stays behind."""
     ran = run(folder=tmp_path)
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr == ""
-    for number in range(1, 7):
+    for number in range(1, 9):
         assert f"\n{number}. " in ran.stdout
     assert "temperature: 1.2 -> 0.28   (stress 0.7: max(0.1, 0.7 - 0.6 * x))" in ran.stdout
     assert "tools: retrieve_knowledge, open_url -> retrieve_knowledge" in ran.stdout
     assert "tools stripped  open_url" in ran.stdout
     assert "outcome   ok: The model answered." in ran.stdout
+    assert "denied   The call was denied: moderation found 'injection' in the input. Incident inc_" in ran.stdout
+    assert "temperature: 1 -> 0.32   (alignment_risk 0.8: 1 - 0.85 * x)" in ran.stdout
     assert "\x1b" not in ran.stdout
     assert list(tmp_path.iterdir()) == []
 
@@ -49,7 +51,7 @@ def test_demo_json_has_what_was_sent_and_what_arrived(tmp_path: Path) -> None:
     ran = run("--json", folder=tmp_path, HTTP_PROXY="http://127.0.0.1:9", ALL_PROXY="http://127.0.0.1:9")
     assert ran.returncode == 0, ran.stderr
     found = json.loads(ran.stdout)
-    quiet, load, risk, remembered, novelty, strict = found["situations"]
+    quiet, load, risk, remembered, novelty, strict, denied, tightened = found["situations"]
     assert quiet["changes"] == {}
     assert load["changes"]["max_tokens"] == {"before": 2000, "after": 980}
     assert risk["changes"]["temperature"] == {"before": 1.0, "after": 0.32}
@@ -58,6 +60,10 @@ def test_demo_json_has_what_was_sent_and_what_arrived(tmp_path: Path) -> None:
     assert (novelty["style"], novelty["streamed"]) == ("creative", True)
     assert novelty["answer"].startswith("[echo]")
     assert strict["received"]["temperature"] == 0.1
+    assert (denied["denied"], denied["received"], denied["changes"]) == (True, {}, {})
+    assert (tightened["signals"], tightened["changes"]["temperature"]["before"]) == ({}, 1.0)
+    assert tightened["received"]["temperature"] < 0.5
+    assert tightened["changes"]["tools"]["after"] == ["retrieve_knowledge"]
     assert found["record"]["audit_id"] == risk["audit_id"]
     assert found["record"]["outcome"]["status"] == "ok"
 

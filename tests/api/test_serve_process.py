@@ -118,7 +118,7 @@ def test_demo_command_runs_in_this_process(tmp_path: Path, monkeypatch: pytest.M
     assert "6. The caller is stricter" in text.stdout
     out = CliRunner().invoke(app, ["demo", "--json"]).stdout
     # Log lines stand around it here, where logging is left as it is.
-    assert len(json.loads(out[out.index("{") : out.rindex("}") + 1])["situations"]) == 6
+    assert len(json.loads(out[out.index("{") : out.rindex("}") + 1])["situations"]) == 8
     assert list(tmp_path.iterdir()) == []
 
 

@@ -212,3 +212,21 @@ def test_explain_document_of_the_http_surface(capsys: pytest.CaptureFixture[str]
     audit_id = write(("decision", DECISION), ("outcome", OUTCOME))
     explain(json.loads(show(audit_id, "--json").stdout))
     assert capsys.readouterr().out == show(audit_id).stdout
+
+
+def test_audit_show_tells_what_moderation_found_and_which_incidents_came_of_it() -> None:
+    """Rule and place of each finding, in the request and in the answer, and where to read on."""
+    finding = {"rule": "injection.x", "category": "injection", "action": "block", "point": "input", "place": "input[0]"}
+    decision = {**DECISION, "denied": "moderation_denied", "moderation": {"findings": [finding, "[cut]"]}}
+    outcome = {
+        "status": "blocked",
+        "finish_reasons": ["stop", "stop", "length"],
+        "moderation": {"moderator": "failed", "findings": [{**finding, "point": "output"}]},
+        "incidents": ["inc_1", "inc_2"],
+    }
+    out = show(write(("decision", decision), ("outcome", outcome))).stdout
+    assert "found in the request  rule" in out and "found in the answer  rule" in out
+    assert out.count("injection.x") == 2 and "input[0]" in out
+    assert "The moderation API could not be asked in the answer." in out
+    assert "incidents  inc_1, inc_2   (see: lukhas incident show ID)" in out
+    assert "finish    stop, length" in out
