@@ -17,12 +17,13 @@ from lukhas.api.auth import authenticate
 from lukhas.api.problems import openai_error, retry_headers, unexpected
 from lukhas.errors import InvalidRequest, LukhasError, NotFound
 from lukhas.gateway.answering import Reply
+from lukhas.gateway.discretion import clean_error_body, pass_headers
 from lukhas.gateway.equipment import DIALECTS
 from lukhas.gateway.pipeline import Incoming, Operation
 from lukhas.gateway.runtime import Runtime
 from lukhas.ids import make_id
 from lukhas.openai.call import Call, DialectName, ObjectRef
-from lukhas.openai.headers import request_headers, response_headers
+from lukhas.openai.headers import request_headers
 from lukhas.openai.upstream import UpstreamRequest, check_path
 from lukhas.openai.wire import Extension
 
@@ -163,7 +164,11 @@ class OpenAISurface:
             answer.abort()
             raise
         await answer.close()
-        await send_answer(sent, answer.status, [*response_headers(answer.headers), *headers], body)
+        own = pass_headers(answer)
+        if answer.status >= 400:
+            body = clean_error_body(body, answer.status)
+            own = [_JSON, *(header for header in own if header[0] != b"content-type")]
+        await send_answer(sent, answer.status, [*own, *headers], body)
 
 
 class _Sent:

@@ -12,6 +12,7 @@ from typing import Any, Final, cast
 import orjson
 
 from lukhas import errors
+from lukhas.audit.redaction import redact_text
 from lukhas.modulation.yaml_source import Mistake
 
 STATUS: Final[dict[type[errors.LukhasError], int]] = {
@@ -80,7 +81,9 @@ def retry_headers(error: errors.LukhasError) -> Headers:
 def describe(error: errors.LukhasError) -> dict[str, Any]:
     """Return an error in OpenAI's shape."""
     kind = _OPENAI_TYPES.get(status_of(error), "server_error")
-    return {"message": str(error), "type": kind, "param": error.param, "code": error.code}
+    # A message may name what the caller sent, and errors are logged by clients as nothing else is.
+    param = None if error.param is None else redact_text(error.param)
+    return {"message": redact_text(str(error)), "type": kind, "param": param, "code": error.code}
 
 
 def openai_error(error: errors.LukhasError) -> tuple[int, bytes]:
@@ -95,7 +98,7 @@ def problem(error: errors.LukhasError, request_id: str) -> tuple[int, bytes]:
         "type": f"urn:lukhas:error:{error.code}",
         "title": error.code.replace("_", " ").capitalize(),
         "status": status,
-        "detail": str(error),
+        "detail": redact_text(str(error)),
         "code": error.code,
         "request_id": request_id,
         "errors": _details(error),
@@ -110,7 +113,7 @@ def _details(error: errors.LukhasError) -> list[dict[str, Any]]:
             {"path": m.path, "line": m.place.line, "column": m.place.column, "message": m.message}
             for m in cast("tuple[Mistake, ...]", error.mistakes)
         ]
-    return [] if error.param is None else [{"path": error.param, "message": error.message}]
+    return [] if error.param is None else [{"path": redact_text(error.param), "message": redact_text(error.message)}]
 
 
 def unexpected() -> errors.LukhasError:

@@ -14,6 +14,7 @@ import orjson
 from lukhas.access.meter import Reservation
 from lukhas.audit.redaction import redact_text
 from lukhas.errors import LukhasError, ModerationUnavailable, StorageUnavailable, UpstreamBroken, UpstreamError
+from lukhas.gateway.discretion import clean_error, pass_headers
 from lukhas.gateway.equipment import DIALECTS, Equipment
 from lukhas.gateway.governing import INCIDENTS, Governed, list_incidents
 from lukhas.gateway.guard import CallGuard, StoppedGuard
@@ -22,7 +23,6 @@ from lukhas.gateway.recording import CallRecord
 from lukhas.gateway.relay import Ended, Relay
 from lukhas.moderation.window import StreamWindow
 from lukhas.openai.call import Call, Dialect, ObjectRef, replace_values, walk_strings
-from lukhas.openai.headers import response_headers
 from lukhas.openai.response_item import read_object_ids
 from lukhas.openai.upstream import UpstreamAnswer
 from lukhas.openai.wire import AnswerSummary, encode_json, error_body
@@ -73,7 +73,7 @@ class Answering:
         guard, answered = governed.guard, governed.answered
         summary = AnswerSummary()
         is_error = answer.status >= 400
-        headers = response_headers(answer.headers)
+        headers = pass_headers(answer)
         value = _read_object(body)
         status = "upstream_error" if is_error else "ok"
         if value is None:
@@ -178,7 +178,7 @@ class Answering:
             hides_usage=governed.hides_usage,
         )
         headers = [
-            *_own_limits(response_headers(answer.headers), record.reservation),
+            *_own_limits(pass_headers(answer), record.reservation),
             *answer_headers,
         ]
         stream = self._stream(record, call, answer, relay, governed)
@@ -261,7 +261,8 @@ def _guard_error(value: dict[str, Any], guard: CallGuard) -> dict[str, Any] | No
         released += channel.finish()
         if released != text:
             edits[path] = released
-    return replace_values(value, edits) if edits else None
+    cleaned = clean_error(replace_values(value, edits))
+    return None if cleaned == value else cleaned
 
 
 def _read_object(body: bytes) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ import orjson
 from lukhas.audit.redaction import redact_text
 from lukhas.errors import LukhasError, PolicyDenied
 from lukhas.gateway.allowlist import Allowlist
+from lukhas.gateway.discretion import join_names
 from lukhas.gateway.enforcement import Applied, apply_decision, limit_output, read_caller
 from lukhas.gateway.equipment import DIALECTS, Equipment
 from lukhas.gateway.guard import CallGuard, ToolScope
@@ -372,8 +373,7 @@ class Governor:
             (b"x-lukhas-parameters", orjson.dumps(parameters)),
         ]
         if stripped.removed and not self._with.is_shadow:
-            names = ", ".join(name for name in stripped.removed if name.isascii() and name.isprintable())
-            headers.append((b"x-lukhas-tools-stripped", names[:1000].encode("ascii")))
+            headers.append((b"x-lukhas-tools-stripped", join_names(stripped.removed)))
         return [*headers, *list_incidents(record, is_shadow=self._with.is_shadow)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, cast
@@ -13,6 +14,7 @@ from sqlalchemy import Connection, Row, desc, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from lukhas.access.ring import ApiKey
+from lukhas.audit.redaction import redact_text
 from lukhas.clock import Clock
 from lukhas.errors import Conflict, InvalidRequest, NotFound
 from lukhas.openai.call import ObjectRef
@@ -106,7 +108,7 @@ class ObjectOwners:
             done.set_result(True)
             return done
         now_ms = self._clock.now_ms()
-        objects = [OwnedObject(_check_id(r.id), r.kind, key.tenant, key.key_id, now_ms, details or {}) for r in wanted]
+        objects = [OwnedObject(_name(r.id), r.kind, key.tenant, key.key_id, now_ms, details or {}) for r in wanted]
         written = self._writer.submit(self._sink, _Claim(objects, tuple(answered), None), owed=True)
         answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
 
@@ -135,15 +137,16 @@ class ObjectOwners:
             StorageUnavailable: it cannot be looked up.
         """
         # Taken out of the memory first: what is looked up meanwhile may push it out.
-        found = {ref.id: one for ref in refs if (one := self._recall(ref.id)) is not None}
-        missing = [ref.id for ref in refs if ref.id not in found]
+        names = {ref.id: _find_name(ref.id) for ref in refs}
+        found = {name: one for name in names.values() if (one := self._recall(name)) is not None}
+        missing = [name for name in names.values() if name not in found]
         if missing:
             looked_up = await asyncio.to_thread(self._look_up, missing)
             found |= looked_up
             for one in looked_up.values():
                 self._keep(one)
         for ref in refs:
-            one = found.get(ref.id)
+            one = found.get(names[ref.id])
             if one is None or one.tenant != tenant:
                 kind = ref.kind.replace("_", " ")
                 raise NotFound(
@@ -158,13 +161,14 @@ class ObjectOwners:
         Args:
             refs: what `check` has admitted.
         """
-        found = {ref.id: self._known[ref.id] for ref in refs if ref.id in self._known}
-        missing = [ref.id for ref in refs if ref.id not in found]
+        names = {ref.id: _find_name(ref.id) for ref in refs}
+        found = {name: self._known[name] for name in names.values() if name in self._known}
+        missing = [name for name in names.values() if name not in found]
         if missing:
             found |= await asyncio.to_thread(self._look_up, missing)
         calls: dict[str, None] = {}
         for ref in refs:
-            one = found.get(ref.id)
+            one = found.get(names[ref.id])
             if one is not None:
                 calls.update(dict.fromkeys(one.blocked_calls))
         return tuple(calls)
@@ -188,7 +192,7 @@ class ObjectOwners:
             raise InvalidRequest("A kind is a word such as file, vector_store or conversation.", param="kind")
         if not object_id or len(object_id) > LONGEST_ID or not object_id.isprintable() or object_id.isspace():
             raise InvalidRequest(f"An object's id is 1 to {LONGEST_ID} printable characters.", param="id")
-        new = OwnedObject(object_id, kind, tenant, key_id, self._clock.now_ms())
+        new = OwnedObject(_name(object_id), kind, tenant, key_id, self._clock.now_ms())
         found = self._writer.submit_sync(self._sink, _Claim([new], (), also), _TIMEOUT_S)[0]
         if found.tenant != tenant:
             raise Conflict("The object belongs to another tenant; who came first keeps it.", param="id")
@@ -297,9 +301,15 @@ def _find(connection: Connection, ids: Sequence[str]) -> dict[str, OwnedObject]:
     return found
 
 
-def _check_id(object_id: str) -> str:
+def _name(object_id: str) -> str:
+    """Return what an object is stored under: its id, or a digest where that looks like a secret or a name."""
     # An upstream's id that long is none that a caller could send back; nothing that is named by it is found.
-    return object_id[:LONGEST_ID]
+    cut = object_id[:LONGEST_ID]
+    return cut if redact_text(cut) == cut else "digest_" + hashlib.sha256(cut.encode("utf-8", "replace")).hexdigest()
+
+
+def _find_name(object_id: str) -> str:
+    return _name(object_id) if len(object_id) <= LONGEST_ID else object_id
 
 
 def _encode(details: Mapping[str, Any]) -> str:

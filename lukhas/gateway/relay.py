@@ -11,6 +11,7 @@ import orjson
 import structlog
 
 from lukhas.errors import LukhasError, ModerationUnavailable, UpstreamBroken, UpstreamError
+from lukhas.gateway.discretion import clean_event
 from lukhas.gateway.guard import CallGuard
 from lukhas.moderation.window import StreamWindow
 from lukhas.openai.call import ObjectRef, StreamRewriter
@@ -144,7 +145,7 @@ class Relay:
             last = ended.last_bytes or rewriter.end()
             if not last and not rewriter.has_error:
                 raise UpstreamBroken("The upstream's stream ended without its last event; the answer is incomplete.")
-            ended.last_bytes = last
+            ended.last_bytes = clean_event(last) if rewriter.has_error else last
             if ended.status != "blocked":
                 ended.status = "blocked" if rewriter.is_blocked else "upstream_error" if rewriter.has_error else "ok"
             if ended.status != "blocked":
@@ -184,7 +185,7 @@ class Relay:
                 break
             if rewriter.is_over:
                 break
-        return released
+        return [clean_event(one) for one in released] if rewriter.has_error else released
 
     def _is_usage(self, raw: bytes) -> bool:
         """Take in the event that only reports usage, which the gateway asked for and the caller did not."""
