@@ -1,4 +1,4 @@
-"""A chat request as the gateway reads it: what matters to governance, and everything else untouched."""
+"""JSON as it crosses the gateway, and what every dialect shares: the `lukhas` field, the end user, the summary."""
 
 from __future__ import annotations
 
@@ -33,24 +33,6 @@ class Extension(msgspec.Struct, frozen=True):
     task: str | None = None
 
 
-class ChatCall(msgspec.Struct, frozen=True):
-    """One chat completion request.
-
-    Attributes:
-        body: every field that goes upstream, as it came.
-        model: the model's name.
-        stream: whether the answer is to be streamed.
-        end_user: `safety_identifier`, else `user`, as the caller sent it.
-        extension: the `lukhas` field.
-    """
-
-    body: dict[str, Any]
-    model: str
-    stream: bool
-    end_user: str | None
-    extension: Extension
-
-
 def parse_json_object(raw: bytes) -> dict[str, Any]:
     """Parse a request body that must be one JSON object.
 
@@ -80,33 +62,6 @@ def encode_json(value: Any) -> bytes:
     except orjson.JSONEncodeError:
         # orjson writes 254 levels and 64 bits, less than it reads.
         return msgspec.json.encode(value)
-
-
-def parse_chat(raw: bytes) -> ChatCall:
-    """Read a chat request: only what governance needs is checked, the rest is the upstream's to judge.
-
-    Raises:
-        InvalidRequest: not JSON, or a field that governance needs has the wrong type.
-    """
-    body = parse_json_object(raw)
-    model: Any = body.get("model")
-    if not isinstance(model, str) or not model.strip() or len(model) > MAX_MODEL_CHARS:
-        raise InvalidRequest("'model' must be the name of a model.", param="model")
-    messages: Any = body.get("messages")
-    if not isinstance(messages, list) or not messages:
-        raise InvalidRequest("'messages' must be a list with at least one message.", param="messages")
-    for position, message in enumerate(cast("list[Any]", messages)):
-        role: Any = cast("dict[str, Any]", message).get("role") if isinstance(message, dict) else None
-        if not isinstance(role, str):
-            raise InvalidRequest(
-                f"messages[{position}] must be an object with a role.", param=f"messages[{position}].role"
-            )
-    stream: Any = body.get("stream")
-    if stream is not None and not isinstance(stream, bool):
-        raise InvalidRequest("'stream' must be true or false.", param="stream")
-    extension = parse_extension(body.pop("lukhas", None))
-    end_user = read_end_user(body)
-    return ChatCall(body, model, bool(stream), extension.user or end_user, extension)
 
 
 def parse_extension(value: Any) -> Extension:

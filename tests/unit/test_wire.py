@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lukhas.errors import InvalidRequest
-from lukhas.openai.wire import AnswerSummary, encode_json, error_body, parse_chat, parse_json_object
+from lukhas.openai.chat import ChatDialect
+from lukhas.openai.wire import AnswerSummary, encode_json, error_body, parse_json_object
 
 JSON = st.recursive(
     st.none()
@@ -42,7 +43,7 @@ def test_whole_number_keeps_every_digit(digits: int, sign: str) -> None:
 def test_chat_call_keeps_unknown_fields_and_drops_the_extension() -> None:
     """What is not ours is not touched."""
     raw = {"model": "m", "messages": [{"role": "user"}], "x": {"y": None}, "stream": True, "lukhas": {"task": "t"}}
-    call = parse_chat(json.dumps(raw).encode())
+    call = ChatDialect().parse(json.dumps(raw).encode())
     del raw["lukhas"]
     assert call.body == raw and call.stream and call.extension.task == "t" and call.end_user is None
 
@@ -60,7 +61,7 @@ def test_chat_call_keeps_unknown_fields_and_drops_the_extension() -> None:
 def test_end_user_is_the_nearest_name(fields: dict[str, Any], user: str | None) -> None:
     """Ours, then the newer field, then the older."""
     raw = {"model": "m", "messages": [{"role": "user"}], **fields}
-    assert parse_chat(json.dumps(raw).encode()).end_user == user
+    assert ChatDialect().parse(json.dumps(raw).encode()).end_user == user
 
 
 def test_half_a_character_names_nobody() -> None:
