@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from lukhas.moderation.note import Notes
 from lukhas.moderation.rule import Finding
 from lukhas.moderation.stream_plan import Node, StreamPlan
-from lukhas.moderation.watch import Alive, Match, SearchTimeout, Watch
+from lukhas.moderation.watch import FAR_CHARS, Alive, Match, SearchTimeout, Watch
 
 __all__ = ["Holdback", "StreamPlan"]
 
@@ -96,7 +96,8 @@ class Holdback:
         node = self._node
         text = node.held + piece
         try:
-            alive, found = self._plan.guarded.advance(text, len(node.held), node.alive)
+            advance = self._plan.guarded.advance if len(piece) < FAR_CHARS else self._plan.guarded.advance_far
+            alive, found = advance(text, len(node.held), node.alive)
         except SearchTimeout as slow:
             return self._fail(slow.watch)
         is_plain = not found and not self._pending

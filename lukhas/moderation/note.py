@@ -36,8 +36,10 @@ class Notes:
         waiting = "".join(self._waiting)
         whole = len(waiting) - len(waiting) % _BATCH_CHARS
         found: list[Match] = []
+        # Where much has come at once, most rules need not look at each batch of it.
+        absent = self._watches.list_absent(self._held + waiting) if whole > _BATCH_CHARS else frozenset[int]()
         for place in range(0, whole, _BATCH_CHARS):
-            found += self._look(waiting[place : place + _BATCH_CHARS])
+            found += self._look(waiting[place : place + _BATCH_CHARS], absent)
         self._waiting = [waiting[whole:]]
         self._waiting_chars = len(waiting) - whole
         return found
@@ -53,9 +55,9 @@ class Notes:
         left = self._watches.finish(self._held, self._alive)
         return found + [match.shift(self._base) for match in left]
 
-    def _look(self, batch: str) -> list[Match]:
+    def _look(self, batch: str, absent: frozenset[int] = frozenset()) -> list[Match]:
         text = self._held + batch
-        alive, found = self._watches.advance_late(text, len(self._held), self._alive)
+        alive, found = self._watches.advance_late(text, len(self._held), self._alive, absent)
         matches = [match.shift(self._base) for match in found]
         low = min((start for start, _ in alive.values()), default=len(text)) - self._watches.context_chars
         low = max(0, low)

@@ -15,7 +15,9 @@ from lukhas.moderation.start import StartTable
 # A rule that withholds nothing may wait for its match's end through so much text; then it is judged on what is there.
 MAX_WATCHED_CHARS: Final = 16_384
 # Longer pieces are taken in parts, so that what is looked at at once stays small.
-_MAX_PIECE_CHARS: Final = 4096
+_MAX_PIECE_CHARS: Final = 8192
+# From this many characters on, looking for what a match needs costs less than looking for where it could begin.
+FAR_CHARS: Final = 2048
 # Below this many characters no pattern takes long, and reading the clock costs more than the search.
 _UNTIMED_CHARS: Final = 24
 
@@ -261,8 +263,36 @@ class Watches:
             items[number].follow(text, at, 0, left, found)
         return left, found
 
-    def advance_late(self, text: str, place: int, alive: Alive) -> tuple[Alive, list[Match]]:
+    def advance_far(self, text: str, place: int, alive: Alive) -> tuple[Alive, list[Match]]:
+        """Do the same where much has come at once: what a match needs is looked for before its beginnings are.
+
+        Raises:
+            SearchTimeout: a rule took too long.
+        """
+        left: Alive = {}
+        found: list[Match] = []
+        absent = self.list_absent(text)
+        for number, watch in self.items.items():
+            start, told = alive.get(number, (place, 0))
+            if number in absent:
+                # No match is there, so what is further back than a match and its look-ahead reach is no beginning.
+                start = max(start, len(text) - watch.reach_chars)
+            watch.follow(text, start, told, left, found)
+        return left, found
+
+    def list_absent(self, text: str) -> frozenset[int]:
+        """Return the rules of which no whole match can stand in a text, by what every match holds."""
+        folded = fold(text)
+        return frozenset(number for number, watch in self.items.items() if not watch.can_end_in(folded))
+
+    def advance_late(
+        self, text: str, place: int, alive: Alive, absent: frozenset[int] = frozenset()
+    ) -> tuple[Alive, list[Match]]:
         """Do the same for rules that may wait: one is followed only once a text that it needs has come.
+
+        Args:
+            text, place, alive: as for `advance`.
+            absent: rules of which no match can stand in the text, as far as that is known already.
 
         Raises:
             SearchTimeout: a rule took too long.
@@ -272,7 +302,7 @@ class Watches:
         folded = fold(text)
         for number, watch in self.items.items():
             start = alive.get(number, (place, 0))[0]
-            if watch.is_late and not (watch.can_end_in(folded) and watch.is_in(text, start)):
+            if watch.is_late and (number in absent or not (watch.can_end_in(folded) and watch.is_in(text, start))):
                 # No match is there yet, so what is further back than a match and its look-ahead reach is no beginning.
                 left[number] = (max(start, len(text) - watch.reach_chars), 0)
             else:
