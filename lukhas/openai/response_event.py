@@ -12,6 +12,8 @@ from lukhas.openai.response_item import Item, is_id
 from lukhas.openai.sse import event_data
 from lukhas.openai.wire import encode_json
 
+LIFECYCLE: Final = frozenset(("response.created", "response.in_progress", "response.queued"))
+ENDINGS: Final = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
 KEEP_ALIVE: Final = b":\n\n"
 _LONGEST_TYPE_CHARS: Final = 128
 _NUMBERS: Final = ("sequence_number", "output_index", "content_index", "summary_index")

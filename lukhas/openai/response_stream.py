@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 from lukhas.errors import UpstreamBroken
 from lukhas.openai.call import AnswerGuard, ObjectRef, Summary
 from lukhas.openai.response_answer import close_response, summarise_response
-from lukhas.openai.response_event import KEEP_ALIVE, EventWriter, clean_event, read_event
+from lukhas.openai.response_event import ENDINGS, KEEP_ALIVE, LIFECYCLE, EventWriter, clean_event, read_event
 from lukhas.openai.response_guard import EVENT_FIELDS, AnswerPass, is_base64
 from lukhas.openai.response_held import HeldItem, is_live
 from lukhas.openai.response_item import Item, is_id, read_item_ids, refusal_item, type_of
@@ -23,8 +23,6 @@ from lukhas.openai.response_run import DELTAS, DONES, PARTS, Run, RunForm, index
 from lukhas.openai.sse import event_data, is_done
 
 _MOST_RUNS: Final = 4096
-_LIFECYCLE: Final = frozenset(("response.created", "response.in_progress", "response.queued"))
-_ENDINGS: Final = frozenset(("response.completed", "response.incomplete", "response.failed", "response.cancelled"))
 _DELTA_FIELDS: Final = EVENT_FIELDS | {"delta", "logprobs"}
 _JUDGED_FIELDS: Final = ("item", "delta", "arguments", "input", "code", "command")
 _PART_EVENTS: Final = {
@@ -59,8 +57,8 @@ class ResponseRewriter:
         }
         takers |= dict.fromkeys(DONES, self._take_text_done)
         takers |= dict.fromkeys(_PART_EVENTS, self._take_part)
-        takers |= dict.fromkeys(_LIFECYCLE, self._take_lifecycle)
-        takers |= dict.fromkeys(_ENDINGS, self._take_ending)
+        takers |= dict.fromkeys(LIFECYCLE, self._take_lifecycle)
+        takers |= dict.fromkeys(ENDINGS, self._take_ending)
         self._takers = takers
 
     @property

@@ -24,6 +24,7 @@ SETS = {
 EDGES: dict[str, str] = {
     "lukhas/api/openai_compat.py::OpenAISurface.__call__": "whatever broke becomes an answer, and is logged whole",
     "lukhas/gateway/admission.py::run_aside.run": "the thread's failure becomes its waiter's answer",
+    "lukhas/gateway/relay.py::Relay.events": "half an answer is out, and its caller is told that it ends here",
     "lukhas/gateway/sensors.py::SensorArray._run": "a sensor's failure costs its reading, and is counted",
     "lukhas/gateway/sensors.py::_load_plugin": "a plug-in's failure becomes a configuration error",
     "lukhas/gateway/shadow.py::ShadowPolicy.compare": "a candidate's failure becomes a word in the record, and a count",
