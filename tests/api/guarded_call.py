@@ -59,15 +59,24 @@ def events(dialect: str, said: Said, places: Sequence[int] = (3, 7, 12)) -> list
     return (_chat_events if dialect == "chat" else _response_events)(said, places)
 
 
-def script(gateway: Gateway, dialect: str, said: Said, *, stream: bool, places: Sequence[int] = (3, 7, 12)) -> None:
+def script(
+    gateway: Gateway,
+    dialect: str,
+    said: Said,
+    *,
+    stream: bool,
+    places: Sequence[int] = (3, 7, 12),
+    response_id: str = "resp_1",
+) -> None:
     """Let the upstream answer the next call so."""
     if not stream:
-        gateway.upstream.reply(json=plain(dialect, said))
+        gateway.upstream.reply(json=plain(dialect, said) | ({} if dialect == "chat" else {"id": response_id}))
     elif dialect == "chat":
         gateway.upstream.reply_events(events(dialect, said, places))
     else:
         named = [
-            f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode() for event in events(dialect, said, places)
+            f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".replace('"resp_1"', f'"{response_id}"').encode()
+            for event in events(dialect, said, places)
         ]
         gateway.upstream.reply_events(named, done=False)
 
