@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 import upstream_shape as shape
@@ -99,7 +100,7 @@ class Scene:
     def limited_key(self, **limits: int) -> str:
         """Make a key of a tenant of its own with limits, and return its secret."""
         gateway = self.gateway
-        secret = gateway.key(tenant=f"limited-{gateway.runtime.clock.now_ms()}-{len(limits)}")
+        secret = gateway.key(tenant=f"limited-{uuid4().hex[:12]}")
         key_id = gateway.runtime.keys.ring.authenticate(secret, gateway.runtime.clock.now_ms()).key_id
         path = f"/api/v1/limits/keys/{key_id}"
         tag = gateway.http("GET", path).headers["etag"]
@@ -130,19 +131,27 @@ def open_scene(folder: Path) -> Iterator[Scene]:
             gateway.stop()
 
 
+_SHARED = pytest.StashKey[Scene]()
+
+
 def stage() -> Any:
-    """Return a fixture: one scene for a module, cleared before each case."""
+    """Return a fixture: the one scene of the whole run, since compiling its rules takes seconds."""
 
     @pytest.fixture(scope="module")
-    def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
-        with open_scene(tmp_path_factory.mktemp("stage")) as scene:
-            yield scene
+    def stage(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+        config = request.config
+        shared = config.stash.get(_SHARED, None)
+        if shared is None:
+            stack = contextlib.ExitStack()
+            shared = config.stash[_SHARED] = stack.enter_context(open_scene(tmp_path_factory.mktemp("stage")))
+            config.add_cleanup(stack.close)
+        return shared
 
     return stage
 
 
 def scene() -> Any:
-    """Return a fixture: the module's scene, with an upstream that has seen nothing yet."""
+    """Return a fixture: that scene, with an upstream that has seen nothing yet."""
 
     @pytest.fixture
     def scene(stage: Scene) -> Iterator[Scene]:

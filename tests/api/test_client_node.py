@@ -24,7 +24,7 @@ from client_scene import ADMIN_KEY, CHAT_TOOLS, EXEC, FORBIDDEN, HIDDEN, HIDDEN_
 
 FOLDER = Path(__file__).resolve().parent.parent / "node"
 LEAST_CASES = 40
-DEADLINE_S = 120
+DEADLINE_S = 240
 CONSTANTS = {
     "forbidden": FORBIDDEN,
     "hidden": HIDDEN,

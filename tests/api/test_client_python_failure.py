@@ -138,13 +138,13 @@ def test_stream_without_its_last_event_is_an_error(scene: Scene) -> None:
 def test_denied_input_is_a_403_and_never_retried(scene: Scene, surface: str) -> None:
     """Five retries allowed, none made; nothing reached the upstream, and the incident is named."""
     client = scene.gateway.client(max_retries=5)
-    began = time.monotonic()
+    before = scene.gateway.count("decision")
     with pytest.raises(openai.PermissionDeniedError) as caught:
         if surface == "responses":
             client.responses.create(model="m", input=DENIED["messages"][0]["content"])
         else:
             client.chat.completions.create(**DENIED, stream=surface == "chat-stream")
-    assert time.monotonic() - began < 0.5, "it was retried"
+    assert scene.gateway.count("decision") - before == 1, "it was retried"
     assert scene.calls == 0
     assert caught.value.type == "permission_error" and "forbidden-bird" in caught.value.message
     headers = caught.value.response.headers
@@ -288,7 +288,7 @@ def test_timeout_ends_the_upstreams_call(scene: Scene, stream: bool) -> None:
     """APITimeoutError for the caller, a closed connection for the upstream, client_gone on record."""
     scene.upstream.reply(delay_ms=4000)
     with pytest.raises(openai.APITimeoutError):
-        scene.gateway.client(timeout=0.3).chat.completions.create(**ASK, stream=stream)
+        scene.gateway.client(timeout=0.7).chat.completions.create(**ASK, stream=stream)
     assert scene.upstream.requests[0].closed.wait(2)
     assert scene.last_outcome()["status"] == "client_gone"
 
@@ -297,7 +297,7 @@ def test_timeout_is_retried_by_the_client(scene: Scene) -> None:
     """The second attempt is answered."""
     scene.upstream.reply(delay_ms=4000)
     scene.answer(shape.chat("Sooner."))
-    answer = scene.gateway.client(timeout=0.4, max_retries=1).chat.completions.create(**ASK)
+    answer = scene.gateway.client(timeout=1.0, max_retries=1).chat.completions.create(**ASK)
     assert answer.choices[0].message.content == "Sooner." and scene.calls == 2
 
 

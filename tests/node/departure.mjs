@@ -10,7 +10,7 @@ async function left() {
 
 scenario('departure: a timeout ends the call of the upstream', async () => {
   await desk.silence({ ms: 4_000 });
-  const call = connect({ timeout: 300 }).chat.completions.create(ask);
+  const call = connect({ timeout: 700 }).chat.completions.create(ask);
   await failure(call, OpenAI.APIConnectionTimeoutError);
   await left();
 });
@@ -18,7 +18,7 @@ scenario('departure: a timeout ends the call of the upstream', async () => {
 scenario('departure: a timeout is tried again by the client', async () => {
   await desk.silence({ ms: 4_000 });
   await desk.answer({ body: await shape.chat({ content: 'Sooner.' }) });
-  const answer = await connect({ timeout: 600, maxRetries: 1 }).chat.completions.create(ask);
+  const answer = await connect({ timeout: 1_000, maxRetries: 1 }).chat.completions.create(ask);
   assert.equal(answer.choices[0].message.content, 'Sooner.');
   assert.equal((await desk.requests()).length, 2);
 });
@@ -27,8 +27,10 @@ scenario('departure: abort of a plain call', async (client) => {
   await desk.silence({ ms: 4_000 });
   const controller = new AbortController();
   const call = client.chat.completions.create(ask, { signal: controller.signal });
-  setTimeout(() => controller.abort(), 200);
-  await failure(call, OpenAI.APIUserAbortError);
+  const caught = failure(call, OpenAI.APIUserAbortError);
+  while ((await desk.requests()).length === 0);
+  controller.abort();
+  await caught;
   await left();
 });
 

@@ -32,7 +32,7 @@ export function connect(options = {}) {
     baseURL: process.env.GATEWAY_URL,
     apiKey: process.env.GATEWAY_KEY,
     maxRetries: 0,
-    timeout: 20_000,
+    timeout: 50_000,
     logLevel: 'off',
     ...options,
   });
@@ -40,7 +40,7 @@ export function connect(options = {}) {
 
 // One case: a clean upstream before it, and nothing left unasked for after it.
 export function scenario(name, run) {
-  test(name, { timeout: 30_000 }, async () => {
+  test(name, { timeout: 60_000 }, async () => {
     await desk.clear();
     await run(connect());
     assert.equal((await desk.clear()).unused, 0, 'the case scripted answers that nobody asked for');
