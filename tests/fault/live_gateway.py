@@ -75,7 +75,8 @@ def moved_away(database: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        for name in names:
+        # The main file last: whoever opens it before its log is there makes a new log, over which the old one comes.
+        for name in reversed(names):
             if (aside / name).exists():
                 (aside / name).replace(database.with_name(name))
         aside.rmdir()
