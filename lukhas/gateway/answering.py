@@ -18,6 +18,7 @@ from lukhas.gateway.discretion import clean_error, pass_headers
 from lukhas.gateway.equipment import DIALECTS, Equipment
 from lukhas.gateway.governing import INCIDENTS, Governed, list_incidents
 from lukhas.gateway.guard import CallGuard, StoppedGuard
+from lukhas.gateway.heavy_work import HeavyWork
 from lukhas.gateway.object import BLOCKED_CALLS
 from lukhas.gateway.recording import CallRecord
 from lukhas.gateway.relay import Ended, Relay
@@ -52,8 +53,9 @@ class Reply(msgspec.Struct):
 class Answering:
     """Reads, guards and releases answers."""
 
-    def __init__(self, equipment: Equipment) -> None:
+    def __init__(self, equipment: Equipment, heavy: HeavyWork) -> None:
         self._with = equipment
+        self._heavy = heavy
 
     async def read(
         self, record: CallRecord, answer_headers: Headers, call: Call, governed: Governed, answer: UpstreamAnswer
@@ -74,7 +76,7 @@ class Answering:
         summary = AnswerSummary()
         is_error = answer.status >= 400
         headers = pass_headers(answer)
-        value = _read_object(body)
+        value = await self._heavy.run(len(body), _read_object, body)
         status = "upstream_error" if is_error else "ok"
         if value is None:
             if not is_error:
@@ -89,9 +91,9 @@ class Answering:
             dialect = DIALECTS[call.dialect]
             dialect.summarise(value, summary)
             refs = read_object_ids(value) if call.dialect == "responses" and not is_error else []
-            guarded, status = await self._guard(dialect, value, guard, is_error, status)
+            guarded, status = await self._guard(dialect, value, guard, is_error, status, len(body))
             if guarded is not None:
-                body = encode_json(guarded)
+                body = _encode(guarded)
             await self._claim(record, call, refs, guard, answered)
         if not answer.headers.get("content-type", "").startswith("application/json"):
             headers = [(b"content-type", b"application/json"), *(h for h in headers if h[0] != b"content-type")]
@@ -103,12 +105,12 @@ class Answering:
         return Reply(answer.status, [*_own_limits(headers, record.reservation), *named], body)
 
     async def _guard(
-        self, dialect: Dialect, value: dict[str, Any], guard: CallGuard, is_error: bool, status: str
+        self, dialect: Dialect, value: dict[str, Any], guard: CallGuard, is_error: bool, status: str, size_bytes: int
     ) -> tuple[dict[str, Any] | None, str]:
         """Guard a plain answer; return it where it was changed, and how the call ended."""
         if is_error:
-            return _guard_error(value, guard), status
-        changed = dialect.guard_answer(value, guard)
+            return await self._heavy.run(size_bytes, _guard_error, value, guard), status
+        changed = await self._heavy.run(size_bytes, dialect.guard_answer, value, guard)
         if changed and guard.refusal:
             status = "blocked"
         refusal = await self._moderate(guard)
@@ -171,6 +173,7 @@ class Answering:
             governed.guard,
             summary,
             ended,
+            self._heavy,
             limit_bytes=settings.max_response_bytes,
             window=window,
             moderator="" if moderator is None else moderator.name,
@@ -202,6 +205,8 @@ class Answering:
                 # Only its end waits for what the moderator would have said.
                 await self._moderate(guard)
             outcome = _outcome(ended.status, answer, relay.summary, ended.released_bytes, guard)
+            if guard.found.moderator_failed:
+                self._with.metrics.moderation_failures.add("output")
             if ended.problem is not None:
                 outcome["error"] = ended.problem.code
             try:
@@ -263,6 +268,13 @@ def _guard_error(value: dict[str, Any], guard: CallGuard) -> dict[str, Any] | No
             edits[path] = released
     cleaned = clean_error(replace_values(value, edits))
     return None if cleaned == value else cleaned
+
+
+def _encode(value: dict[str, Any]) -> bytes:
+    try:
+        return encode_json(value)
+    except RecursionError:
+        raise UpstreamBroken("The upstream's answer is nested too deeply.") from None
 
 
 def _read_object(body: bytes) -> dict[str, Any] | None:

@@ -5,6 +5,9 @@ No step waits here: between the signals that a decision read and the decision it
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, cast
 
@@ -12,7 +15,7 @@ import msgspec
 import orjson
 
 from lukhas.audit.redaction import redact_text
-from lukhas.errors import LukhasError, PolicyDenied
+from lukhas.errors import InvalidRequest, LukhasError, PolicyDenied
 from lukhas.gateway.allowlist import Allowlist
 from lukhas.gateway.discretion import join_names
 from lukhas.gateway.enforcement import Applied, apply_decision, limit_output, read_caller
@@ -22,10 +25,12 @@ from lukhas.gateway.intake import Sensed, add_readings, list_subjects, read_leve
 from lukhas.gateway.recording import CallRecord
 from lukhas.gateway.screening import Screened, add_verdicts, deny_media, screen
 from lukhas.gateway.sensors import Observation
-from lukhas.gateway.tightening import tighten
+from lukhas.gateway.tightening import SOURCE as VIOLATION
+from lukhas.gateway.tightening import Raised, tighten
 from lukhas.gateway.violation import Violation
 from lukhas.ids import make_id
 from lukhas.moderation.moderator import Verdict
+from lukhas.moderation.rule import SEVERITIES, Preset
 from lukhas.modulation.dispatcher import Decision
 from lukhas.modulation.policy import Policy
 from lukhas.modulation.signals import Signal
@@ -48,6 +53,7 @@ class Checked(msgspec.Struct, frozen=True):
         moderator_failed: it could not be asked, and is not required.
         denial: the call may not go on: another tenant's object, or a required moderator that failed.
         blocked_calls: tool calls that an earlier answer had blocked although the upstream still holds them.
+        screened: what the rules find in it, by preset, where that was looked for ahead; else the decision looks.
     """
 
     texts: Sequence[Text] = ()
@@ -55,6 +61,7 @@ class Checked(msgspec.Struct, frozen=True):
     moderator_failed: bool = False
     denial: LukhasError | None = None
     blocked_calls: Sequence[str] = ()
+    screened: Mapping[str, Screened] = {}
 
 
 class Governed(msgspec.Struct, frozen=True):
@@ -100,7 +107,9 @@ class Governor:
         sensed, readings = self._read_sensors(record, call, subjects, own, (), policy, now_ms)
         decision = dispatcher.decide(sensed.levels, caller=caller)
         preset = tools.pick_preset(policy.styles[decision.style].moderation)
-        screened = screen(call, tools.rules, preset)
+        began = time.perf_counter()
+        screened = checked.screened.get(preset) or screen(call, tools.rules, preset)
+        tools.metrics.screen_seconds.add(time.perf_counter() - began)
         if checked.verdicts:
             screened = add_verdicts(screened, checked.texts, checked.verdicts, self._moderator_name)
         if screened.findings or screened.violations:
@@ -112,12 +121,14 @@ class Governor:
             decision = dispatcher.decide(sensed.levels, caller=caller)
             stricter = tools.pick_preset(policy.styles[decision.style].moderation)
             if stricter != preset:
-                screened = self._screen_again(record, call, screened, stricter, subjects, policy, now_ms)
+                again = checked.screened.get(stricter) or screen(call, tools.rules, stricter)
+                screened = self._screen_again(record, screened, again, subjects, policy, now_ms)
                 preset = stricter
         shadow = tools.shadow.compare(decision, sensed.levels, caller) if tools.shadow.is_on else None
         denial = checked.denial or screened.denial
         if call.media:
-            screened.notes["unmoderated"] = sorted({one.kind for one in call.media})
+            notes = {**screened.notes, "unmoderated": sorted({one.kind for one in call.media})}
+            screened = msgspec.structs.replace(screened, notes=notes)
             if tools.settings.on_unmoderated == "block" and denial is None:
                 denial = deny_media(call)
         allows = Allowlist(tools.registry, policy, decision.tools)
@@ -148,6 +159,9 @@ class Governor:
         except PolicyDenied as refused:
             denial = denial or refused
             self._raise(record, [_forced(refused)], subjects, policy, now_ms)
+        except InvalidRequest as wrong:
+            # Signals and violations of this request have been taken in, so that it goes on record like any other.
+            denial = denial or wrong
         fresh = _list_fresh(call, settled, checked.blocked_calls)
         if fresh:
             self._raise(record, [_settled(one) for one in fresh], subjects, policy, now_ms)
@@ -188,6 +202,16 @@ class Governor:
         headers = self._answer_headers(record, decision, policy, stripped)
         return Governed(body, guard, headers, denial, hides_usage, checked.blocked_calls)
 
+    def screen_ahead(self, call: Call) -> dict[str, Screened]:
+        """Run the rules over a large call under each preset that its decision could ask for; on any thread.
+
+        Raises:
+            ModerationUnavailable: a rule took too long.
+        """
+        tools = self._with
+        presets: set[Preset] = {tools.pick_preset(style.moderation) for style in tools.policies.policy.styles.values()}
+        return {preset: screen(call, tools.rules, preset) for preset in presets}
+
     @property
     def _moderator_name(self) -> str:
         moderator = self._with.moderator
@@ -216,7 +240,7 @@ class Governor:
             load=self._with.load,
             held=own.levels,
             feedback=None,
-            violations=0,
+            violations=sum(one.source == VIOLATION for one in own.evidence.values()),
             findings=findings,
         )
         if self._has_sensors:
@@ -226,18 +250,20 @@ class Governor:
     def _screen_again(
         self,
         record: CallRecord,
-        call: Call,
         before: Screened,
-        preset: Any,
+        again: Screened,
         subjects: Sequence[Subject],
         policy: Policy,
         now_ms: int,
     ) -> Screened:
-        """Screen under the stricter preset that the first findings brought about."""
-        again = screen(call, self._with.rules, preset)
+        """Take in what the stricter preset finds that the first findings brought about."""
         known = {(one.point, one.rule) for one in before.violations}
         new = [one for one in again.violations if (one.point, one.rule) not in known]
-        self._raise(record, new, subjects, policy, now_ms)
+        # Found together counts once, by the gravest: only what is graver than before raises anything.
+        worst = max((SEVERITIES.index(one.severity) for one in before.violations), default=-1)
+        graver = [one for one in new if SEVERITIES.index(one.severity) > worst]
+        self._raise(record, graver, subjects, policy, now_ms)
+        self._note(record, [one for one in new if one not in graver])
         return Screened(
             again.findings, again.edits, [*before.violations, *new], before.denial or again.denial, again.notes
         )
@@ -256,12 +282,15 @@ class Governor:
         tools = self._with
         if tools.is_shadow:
             marked = [msgspec.structs.replace(one, details={**one.details, "mode": "shadow"}) for one in violations]
-            rows = tools.incidents.make_rows(marked, (), record.audit_id, record.key, record.session, record.user)
+            self._note(record, marked)
         else:
-            raised = tighten(tools.state, policy, subjects, violations, record.key, now_ms)
-            rows = tools.incidents.make_rows(
-                violations, raised, record.audit_id, record.key, record.session, record.user
-            )
+            self._note(record, violations, tighten(tools.state, policy, subjects, violations, record.key, now_ms))
+
+    def _note(self, record: CallRecord, violations: Sequence[Violation], raised: Sequence[Raised] = ()) -> None:
+        """Keep incidents, with what they have raised, for the call's next record."""
+        rows = self._with.incidents.make_rows(
+            violations, raised, record.audit_id, record.key, record.session, record.user
+        )
         record.note_violations(violations, rows)
 
     def _make_guard(
@@ -280,11 +309,20 @@ class Governor:
         # What only classifies quotes what it was asked about; nobody has violated anything by that.
         only_classifies = call.dialect == "moderations"
 
+        loop, home = asyncio.get_running_loop(), threading.get_ident()
+
+        def raise_one(violation: Violation) -> None:
+            # The policy may have changed since; what it does with violations is then the new one's to say.
+            self._raise(record, [violation], subjects, tools.policies.policy, tools.clock.now_ms())
+
         def on_violation(violation: Violation) -> None:
             if only_classifies:
                 return
-            # The policy may have changed since; what it does with violations is then the new one's to say.
-            self._raise(record, [violation], subjects, tools.policies.policy, tools.clock.now_ms())
+            if threading.get_ident() == home:
+                raise_one(violation)
+            else:
+                # A large answer is judged on a thread. State is the loop's, which does this before it takes the result.
+                loop.call_soon_threadsafe(raise_one, violation)
 
         scope = ToolScope(
             allows.allows_function,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
@@ -19,6 +20,7 @@ from lukhas.audit.redaction import redact_text
 from lukhas.audit.store import Appended
 from lukhas.errors import (
     InvalidRequest,
+    LimitReached,
     LukhasError,
     PolicyDenied,
     StorageUnavailable,
@@ -30,6 +32,7 @@ from lukhas.gateway.checking import check_ahead
 from lukhas.gateway.enforcement import count_prompt_bytes, wish_output
 from lukhas.gateway.equipment import Equipment
 from lukhas.gateway.governing import Governed, Governor
+from lukhas.gateway.heavy_work import HEAVY_BYTES, HeavyWork
 from lukhas.gateway.intake import merge_signals
 from lukhas.gateway.recording import CallRecord, Recorder, unrecorded
 from lukhas.ids import make_id
@@ -42,6 +45,7 @@ from lukhas.openai.wire import check_subject, encode_json
 from lukhas.vault.subjects import SubjectKind
 
 MAX_SIGNAL_HEADER_BYTES: Final = 4096
+_TOO_DEEP: Final = "The request is nested too deeply."
 
 
 class Incoming(msgspec.Struct):
@@ -71,12 +75,18 @@ CREATE: Final = Operation("create", "POST", "")
 
 
 class Pipeline:
-    """Runs governed calls."""
+    """Runs governed calls.
+
+    Attributes:
+        limited: by key, the calls that a limit has refused since the last summary; they are not recorded one by one.
+    """
 
     def __init__(self, equipment: Equipment) -> None:
+        self.limited: Counter[str] = Counter()
         self._with = equipment
         self._governor = Governor(equipment)
-        self._answering = Answering(equipment)
+        self._heavy = HeavyWork()
+        self._answering = Answering(equipment, self._heavy)
         settings = equipment.settings
         self._record_deadline_s = settings.writer_deadline_s
         self._recorder = Recorder(
@@ -89,7 +99,8 @@ class Pipeline:
         Raises:
             LukhasError: the call was refused or failed; `incoming.answer_headers` then hold what is known.
         """
-        return await self._run(incoming, dialect.parse(incoming.body), CREATE)
+        call = await self._heavy.run(len(incoming.body), self._read, incoming.body, dialect)
+        return await self._run(incoming, call, CREATE)
 
     async def operate(self, incoming: Incoming, call: Call, operation: Operation) -> Reply:
         """Fetch, cancel or delete what an earlier call has made, under the same guards.
@@ -99,23 +110,29 @@ class Pipeline:
         """
         return await self._run(incoming, call, operation)
 
+    def _read(self, body: bytes, dialect: Dialect) -> Call:
+        try:
+            call = dialect.parse(body)
+            unlisted = None if self._with.is_shadow else find_unlisted_tool_field(call.dialect, call.body)
+        except RecursionError:
+            raise InvalidRequest(_TOO_DEEP) from None
+        if unlisted is not None:
+            raise InvalidRequest(
+                f"'{redact_text(unlisted[:64])}' looks like a field that carries tools, and this gateway does not "
+                "know it: what cannot be judged is refused.",
+                param=redact_text(unlisted[:64]),
+            )
+        return call
+
     async def _run(self, incoming: Incoming, call: Call, operation: Operation) -> Reply:
         started = time.monotonic()
         key = incoming.key
-        if not self._with.is_shadow:
-            unlisted = find_unlisted_tool_field(call.dialect, call.body)
-            if unlisted is not None:
-                raise InvalidRequest(
-                    f"'{redact_text(unlisted[:64])}' looks like a field that carries tools, and this gateway does not "
-                    "know it: what cannot be judged is refused.",
-                    param=redact_text(unlisted[:64]),
-                )
         session_name, header_signals = _read_headers(incoming.headers)
         if session_name is not None and call.extension.session not in (None, session_name):
             raise InvalidRequest("X-Lukhas-Session and lukhas.session name different sessions.", param="lukhas.session")
         body_signals = [] if call.extension.signals is None else parse_signal_body(call.extension.signals)
         signals = merge_signals(header_signals, body_signals)
-        reservation = self._reserve(incoming, call)
+        reservation = self._reserve(incoming, call, operation)
         if reservation is not None:
             incoming.answer_headers += reservation.headers()
         try:
@@ -142,6 +159,9 @@ class Pipeline:
         operation: Operation,
     ) -> Reply:
         try:
+            if len(incoming.body) >= HEAVY_BYTES:
+                screened = await self._heavy.run(len(incoming.body), self._governor.screen_ahead, call)
+                checked = msgspec.structs.replace(checked, screened=screened)
             governed = self._governor.govern(record, call, signals, checked, operation=operation.name)
             # Not before: no caller is given an id that the log will never know.
             incoming.answer_headers += governed.headers
@@ -175,7 +195,7 @@ class Pipeline:
             if record.decision is None and record.reservation is not None:
                 record.reservation.release()
 
-    def _reserve(self, incoming: Incoming, call: Call) -> Reservation | None:
+    def _reserve(self, incoming: Incoming, call: Call, operation: Operation) -> Reservation | None:
         """Reserve what the call may use.
 
         Raises:
@@ -188,13 +208,17 @@ class Pipeline:
         # A style may add words of its own.
         styles = self._with.policies.policy.styles.values()
         size += max((len(f"{style.preamble}{style.prefix}".encode()) for style in styles), default=0)
-        return meter.reserve(
-            incoming.key,
-            estimate_tokens(size),
-            wants_output=wish_output(call),
-            most_tokens=bound_tokens(size, len(call.texts)),
-            choices=call.choices,
-        )
+        try:
+            return meter.reserve(
+                incoming.key,
+                estimate_tokens(size),
+                wants_output=wish_output(call) if operation is CREATE else 0,
+                most_tokens=bound_tokens(size, len(call.texts)),
+                choices=call.choices,
+            )
+        except LimitReached:
+            self.limited[incoming.key.key_id] += 1
+            raise
 
     def _close(self, record: CallRecord, outcome: dict[str, Any]) -> None:
         """Settle what was reserved, and tell the sensors how the call went."""
@@ -263,10 +287,14 @@ class Pipeline:
 
 
 def _make_request(incoming: Incoming, call: Call, governed: Governed, operation: Operation) -> UpstreamRequest:
+    try:
+        body = encode_json(governed.body) if operation.method == "POST" and operation is CREATE else b""
+    except RecursionError:
+        raise InvalidRequest(_TOO_DEEP) from None
     return UpstreamRequest(
         method=operation.method,
         path=operation.path or call.upstream_path,
-        body=encode_json(governed.body) if operation.method == "POST" and operation is CREATE else b"",
+        body=body,
         headers=request_headers(incoming.headers),
         stream=call.stream,
     )

@@ -13,6 +13,7 @@ import structlog
 from lukhas.errors import LukhasError, ModerationUnavailable, UpstreamBroken, UpstreamError
 from lukhas.gateway.discretion import clean_event
 from lukhas.gateway.guard import CallGuard
+from lukhas.gateway.heavy_work import HEAVY_BYTES, HeavyWork
 from lukhas.moderation.window import StreamWindow
 from lukhas.openai.call import ObjectRef, StreamRewriter
 from lukhas.openai.sse import SseSplitter, event_data
@@ -23,6 +24,8 @@ log = structlog.get_logger("lukhas.relay")
 
 # After its last event an upstream has this long to end the body, so that its connection can be used again.
 _TRAILER_WAIT_S: Final = 0.25
+# Text in a stream is followed character by character: of so much it takes some 50 ms.
+_LONG_EVENT_BYTES: Final = 8_192
 # Events that are judged in one go, some 20 us each: a stream that comes all at once does not keep others waiting.
 _TOGETHER: Final = 16
 
@@ -68,6 +71,7 @@ class Relay:
         guard: CallGuard,
         summary: AnswerSummary,
         ended: Ended,
+        heavy: HeavyWork,
         *,
         limit_bytes: int,
         window: StreamWindow | None = None,
@@ -78,6 +82,8 @@ class Relay:
         self.ended = ended
         self.summary = summary
         self._answer = answer
+        self._heavy = heavy
+        self._taken_bytes = 0
         self._rewriter = rewriter
         self._guard = guard
         self._is_required = is_required
@@ -108,7 +114,7 @@ class Relay:
                     )
                 events = splitter.feed(chunk)
                 for at in range(0, len(events), _TOGETHER):
-                    released = self._take(events[at : at + _TOGETHER])
+                    released = await self._take_heavy(events[at : at + _TOGETHER])
                     if self._window is not None:
                         released = await self._check(released, is_last=False)
                     if released:
@@ -129,10 +135,11 @@ class Relay:
             released = []
             if not rewriter.is_over and event_data(rest := splitter.flush()) is not None:
                 # The last event's empty line is missing; that the body is whole, the transport has checked.
-                released = self._take([rest.rstrip(b"\r\n") + b"\n\n"])
+                released = await self._take_heavy([rest.rstrip(b"\r\n") + b"\n\n"])
             if ended.status != "blocked":
                 if self._broken is None:
-                    released += rewriter.flush()
+                    # What is held until the end may be as large as all that came.
+                    released += await self._heavy.run(self._taken_bytes, rewriter.flush)
                 if self._window is not None:
                     is_judged = rewriter.is_over or rewriter.has_error
                     released = await self._check(released, is_last=True) if is_judged else []
@@ -170,6 +177,13 @@ class Relay:
     def object_ids(self) -> list[ObjectRef]:
         """Return the ids of what the upstream has made for this answer."""
         return list(self._rewriter.objects)
+
+    async def _take_heavy(self, events: list[bytes]) -> list[bytes]:
+        """Take some events; a large one, whose text comes in one piece, on a thread."""
+        size = sum(map(len, events))
+        self._taken_bytes += size
+        is_long = size >= _LONG_EVENT_BYTES and max(map(len, events)) >= _LONG_EVENT_BYTES
+        return await self._heavy.run(HEAVY_BYTES if is_long else size, self._take, events)
 
     def _take(self, events: list[bytes]) -> list[bytes]:
         rewriter = self._rewriter
@@ -220,9 +234,9 @@ class Relay:
         try:
             passed, verdict = await window.drain(is_last)
         except ModerationUnavailable:
+            self._guard.found.moderator_failed = True
             if self._is_required:
                 raise
-            self._guard.found.moderator_failed = True
             return await window.release_unchecked()
         if verdict is None or not verdict.is_flagged:
             return passed

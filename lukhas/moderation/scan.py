@@ -16,6 +16,8 @@ from lukhas.moderation.need import Clause
 
 # Past this many hits, looking at each costs more than looking at the whole text.
 _MAX_HITS: Final = 4_000
+# The search keeps the interpreter's lock; so many characters take a few milliseconds.
+_STRETCH_CHARS: Final = 65_536
 
 Stretch = tuple[int, int]
 Hit = tuple[int, int, int]
@@ -55,6 +57,7 @@ class Prefilter:
             automaton.add_word(needle.decode("latin-1"), (number, len(needle)))
         automaton.make_automaton()
         self._search: _Search | None = automaton.iter if needles else None
+        self._longest = max(map(len, needles), default=0)
 
     def find(self, text: str) -> dict[int, list[Stretch]] | None:
         """Return the rules that can match in a text, each with places of which every match holds one.
@@ -64,8 +67,12 @@ class Prefilter:
         if self._search is None:
             return None
         folded = fold(text)
-        found = self._search(folded.decode("latin-1"))
-        hits: list[Hit] = [(needle, last + 1 - size, last + 1) for last, (needle, size) in found]
+        letters = folded.decode("latin-1")
+        search = self._search
+        if len(letters) <= _STRETCH_CHARS:
+            hits: list[Hit] = [(needle, last + 1 - size, last + 1) for last, (needle, size) in search(letters)]
+        else:
+            hits = self._find_hits(letters)
         if not hits:
             return None
         owners = self._owners
@@ -80,6 +87,21 @@ class Prefilter:
         if len(hits) > _MAX_HITS:
             return {self._rule[clause]: [] for clause in live}
         return self._place(folded, hits, live, is_wide=len(folded) != len(text)) or None
+
+    def _find_hits(self, letters: str) -> list[Hit]:
+        """Search a long text stretch by stretch: other threads get the interpreter's lock in between."""
+        search, longest = self._search, self._longest
+        hits: list[Hit] = []
+        if search is None:
+            return hits
+        for begin in range(0, len(letters), _STRETCH_CHARS):
+            # A needle over a seam ends in the later stretch, and only those that end there count.
+            low = max(0, begin - longest + 1)
+            for end, (needle, size) in search(letters[low : begin + _STRETCH_CHARS]):
+                last = low + end
+                if last >= begin:
+                    hits.append((needle, last + 1 - size, last + 1))
+        return hits
 
     def _place(self, folded: bytes, hits: Sequence[Hit], live: set[int], *, is_wide: bool) -> dict[int, list[Stretch]]:
         """Keep the places near which every set of a clause has a needle; bytes are taken for characters at least."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from conftest import Answer, Gateway
@@ -45,3 +46,58 @@ def test_request_function_offered_many_times_is_refused(gateway: Gateway) -> Non
 
     assert answer.status == 400
     assert "more than 32 different parameters" in answer.error["message"]
+
+
+def test_large_call_leaves_the_event_loop_to_others(gateway: Gateway) -> None:
+    """While a call of megabytes is read and its answer judged, a trivial request is answered many times over."""
+    text = "The heron stands in shallow water and waits. " * 60_000
+    message = {"role": "assistant", "content": text}
+    gateway.upstream.reply(json={"id": "c", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+    answers: list[Answer] = []
+    large = threading.Thread(
+        target=lambda: answers.append(gateway.chat({"messages": [{"role": "user", "content": text}]}))
+    )
+
+    large.start()
+    count = 0
+    while large.is_alive():
+        assert gateway.http("GET", "/healthz").status == 200
+        count += 1
+
+    assert answers[0].status == 200
+    assert answers[0].json["choices"][0]["message"]["content"] == text
+    assert count >= 10  # two or three, where the loop stands still for each of the two texts
+
+
+def test_large_answer_block_tightens_as_a_small_one_does(gateway: Gateway) -> None:
+    """What is found on a thread is on record, and the next call is strict."""
+    text = "The heron waits. " * 10_000 + "-----BEGIN RSA PRIVATE KEY-----\n" + "Zm9v" * 40
+    calls = [{"id": "call_1", "type": "function", "function": {"name": "evil", "arguments": "{}"}}]
+    message = {"role": "assistant", "content": text, "tool_calls": calls}
+    gateway.upstream.reply(json={"id": "c", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+
+    first, second = ask(gateway, user="of the thread"), ask(gateway, user="of the thread")
+
+    assert gateway.wait_for(first.headers["x-lukhas-audit-id"])["incidents"]
+    assert gateway.document(second.headers["x-lukhas-audit-id"])["decision"]["inputs"]["levels"]["alignment_risk"] > 0
+
+
+def test_request_nested_beyond_writing_is_refused(gateway: Gateway) -> None:
+    """What can be read but not be written again is the caller's mistake, not a failure here."""
+    body = b'{"model":"m","messages":[{"role":"user","content":' + b"[" * 1000 + b"]" * 1000 + b"}]}"
+
+    answer = gateway.http("POST", "/v1/chat/completions", body)
+
+    assert answer.status == 400
+    assert "nested too deeply" in answer.error["message"]
+
+
+def test_record_of_a_call_without_media_names_none(gateway: Gateway) -> None:
+    """What one call's record says of its pictures is not said of every later call."""
+    picture = [{"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}]
+    ask(gateway, messages=[{"role": "user", "content": picture}])
+
+    answer = ask(gateway)
+
+    moderation = gateway.document(answer.headers["x-lukhas-audit-id"])["decision"]["moderation"]
+    assert "unmoderated" not in moderation
