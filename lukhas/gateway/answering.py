@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Final, TypeAlias, cast
@@ -76,7 +77,7 @@ class Answering:
         summary = AnswerSummary()
         is_error = answer.status >= 400
         headers = pass_headers(answer)
-        value = await self._heavy.run(len(body), _read_object, body)
+        value, is_repeated = await self._heavy.run(len(body), _read_object, body)
         status = "upstream_error" if is_error else "ok"
         if value is None:
             if not is_error:
@@ -92,8 +93,8 @@ class Answering:
             dialect.summarise(value, summary)
             refs = read_object_ids(value) if call.dialect == "responses" and not is_error else []
             guarded, status = await self._guard(dialect, value, guard, is_error, status, len(body))
-            if guarded is not None:
-                body = _encode(guarded)
+            if guarded is not None or is_repeated:
+                body = _encode(value if guarded is None else guarded)
             await self._claim(record, call, refs, guard, answered)
         if not answer.headers.get("content-type", "").startswith("application/json"):
             headers = [(b"content-type", b"application/json"), *(h for h in headers if h[0] != b"content-type")]
@@ -277,12 +278,36 @@ def _encode(value: dict[str, Any]) -> bytes:
         raise UpstreamBroken("The upstream's answer is nested too deeply.") from None
 
 
-def _read_object(body: bytes) -> dict[str, Any] | None:
+def _read_object(body: bytes) -> tuple[dict[str, Any] | None, bool]:
+    """Return the object that a body holds, and whether it names a member twice: then it holds more than was read."""
     try:
         value: Any = orjson.loads(body)
     except orjson.JSONDecodeError:
-        return None
-    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
+        return None, False
+    if not isinstance(value, dict):
+        return None, False
+    return cast("dict[str, Any]", value), not _is_as_written(value, body) and _repeats_member(body)
+
+
+def _is_as_written(value: Any, body: bytes) -> bool:
+    try:
+        return orjson.dumps(value) == body
+    except orjson.JSONEncodeError:
+        return False
+
+
+def _repeats_member(body: bytes) -> bool:
+    is_repeated = False
+
+    def collect(pairs: list[tuple[str, Any]]) -> None:
+        nonlocal is_repeated
+        is_repeated = is_repeated or len({name for name, _ in pairs}) != len(pairs)
+
+    try:
+        json.loads(body, object_pairs_hook=collect)
+    except (ValueError, RecursionError):
+        return True  # what is not sure to be told apart goes out as it was judged
+    return is_repeated
 
 
 def _outcome(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, Final, Literal, NamedTuple, cast
 
 from lukhas.errors import UpstreamBroken
-from lukhas.openai.answer_text import find_texts, guard_texts
+from lukhas.openai.answer_text import Found, find_texts, guard_texts, is_server_written
 from lukhas.openai.call import AnswerGuard, ToolCall
 from lukhas.openai.wire import encode_json
 
@@ -64,6 +64,10 @@ def _judge_payload(
         return Judged(None, verdict.message or guard.refusal)
     # Whatever else stands in the call is text like any other.
     found = [one for member in released for one in find_texts(released, member, ("tool_calls",))]
+    identity: Any = released.get("id")
+    if isinstance(identity, str) and identity and is_server_written("id", identity):
+        # Some models write their calls' ids themselves.
+        found.append(Found(released, "id", identity, ("tool_calls", "id")))
     if guard_texts(guard, found, admits).is_blocked:
         return Judged(None, guard.refusal)
     rest = dict(payload)

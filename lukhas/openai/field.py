@@ -101,6 +101,14 @@ _NAME: Final = re.compile(
 )
 _CAMEL: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _BEARING_MEMBERS: Final = frozenset(("tools", "functions", "mcp_servers", "plugins", "connectors"))
+# Items of the Responses API that bear tools, which are judged one by one.
+_TOOL_ITEMS: Final = ("additional_tools", "tool_search_output", "mcp_list_tools")
+# What some gateways behind us unpack into the request itself.
+_EXTRA: Final = "extra_body"
+_ENTRY_MEMBERS: Final = _names(
+    "allowed_callers cache_control custom defer_loading description format function input_examples input_schema name"
+    " namespace output_schema parameters strict title type"
+)
 _SCHEMA_MEMBERS: Final = ("parameters", "input_schema", "inputSchema", "parametersJsonSchema")
 _MESSAGE_MEMBERS: Final = _names(
     "annotations audio cache_control content function_call id name partial prefix reasoning reasoning_content"
@@ -124,8 +132,43 @@ def find_unlisted_tool_field(dialect: DialectName, body: Mapping[str, Any]) -> s
             continue
         if looks_tool_bearing(name) or bears_tool(value):
             return name
-    messages: Any = body.get("messages") if dialect == "chat" else None
-    return _find_in_messages(cast("list[Any]", messages)) if isinstance(messages, list) else None
+        if name == _EXTRA and _names_tool(value):
+            return name
+    if dialect not in ("chat", "responses"):
+        return None
+    given: Any = body.get("messages" if dialect == "chat" else "input")
+    if not isinstance(given, list):
+        return None
+    entries = cast("list[Any]", given)
+    return _find_in_messages(entries) if dialect == "chat" else _find_in_items(entries)
+
+
+def _names_tool(value: Any) -> bool:
+    """Say whether a member somewhere in a value has a name that brings tools where it stands at the top."""
+    waiting: list[Any] = [value]
+    while waiting:
+        one: Any = waiting.pop()
+        if isinstance(one, list):
+            waiting += cast("list[Any]", one)
+        elif isinstance(one, dict):
+            members = cast("dict[str, Any]", one)
+            if any(name in _HOSTED or looks_tool_bearing(name) for name in members):
+                return True
+            waiting += members.values()
+    return False
+
+
+def find_odd_member(entry: Mapping[str, Any]) -> str | None:
+    """Return a member of a function's definition that may be another tool, or another spelling of a known member.
+
+    Servers that match names without regard to case read the later of `type` and `Type`.
+    """
+    for name, value in entry.items():
+        if name in _ENTRY_MEMBERS or value is None:
+            continue
+        if name.casefold() in _ENTRY_MEMBERS or looks_tool_bearing(name) or bears_tool(value):
+            return name
+    return None
 
 
 def looks_tool_bearing(name: str) -> bool:
@@ -160,6 +203,19 @@ def _is_tool(members: dict[str, Any]) -> bool:
     if isinstance(kind, str) and (kind in ("function", "custom") or HOSTED_TYPES.fullmatch(kind)):
         return True
     return isinstance(members.get("name"), str) and any(isinstance(members.get(name), dict) for name in _SCHEMA_MEMBERS)
+
+
+def _find_in_items(items: list[Any]) -> str | None:
+    for position, item in enumerate(items):
+        if not isinstance(item, dict):
+            continue
+        members = cast("dict[str, Any]", item)
+        for name, value in members.items():
+            if name.casefold() not in _BEARING_MEMBERS or value is None:
+                continue
+            if name != "tools" or members.get("type") not in _TOOL_ITEMS:
+                return f"input[{position}].{name}"
+    return None
 
 
 def _find_in_messages(messages: list[Any]) -> str | None:

@@ -10,7 +10,7 @@ import msgspec
 from lukhas.errors import InvalidRequest
 from lukhas.openai.argument import Schema, join_schemas
 from lukhas.openai.call import DialectName
-from lukhas.openai.field import HOSTED_FIELDS
+from lukhas.openai.field import HOSTED_FIELDS, find_odd_member
 from lukhas.openai.tool_choice import names_tool, narrow_choice
 
 Allows = Callable[[str], bool]
@@ -205,6 +205,11 @@ class _Sieve:
                 self.servers.append(label)
             return entry if self.admits(kind, is_hosted=True) else None
         name, holder = _read_named(field, kind, entry, is_flat=field == "functions" or self._dialect != "chat")
+        odd = find_odd_member(entry) or (find_odd_member(holder) if holder is not entry else None)
+        if odd is not None:
+            raise InvalidRequest(
+                f"A {kind} in '{field}' has a member '{odd[:64]}' that may be another tool.", param=field
+            )
         if not self.admits(name, is_hosted=False):
             return None
         schemas = self.functions.setdefault(name, [])

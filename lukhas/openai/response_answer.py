@@ -55,8 +55,10 @@ def guard_response(answer: Item, guard: AnswerGuard) -> GuardedResponse:
             items = None
     elif output is not None:
         raise UpstreamBroken("The upstream's answer has an output of an unknown shape.")
+    joined: Any = answer.get("output_text")
     close_response(fields, answer, items, one)
-    outcome.is_changed = items is not None or fields is not answer or one.is_ended
+    is_rewritten = answer.get("output_text") != joined
+    outcome.is_changed = items is not None or fields is not answer or one.is_ended or is_rewritten
     outcome.is_blocked = one.is_ended
     return outcome
 

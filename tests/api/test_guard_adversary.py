@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+import pytest
 from conftest import Answer, Gateway
 
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "hello"}]
@@ -101,3 +102,97 @@ def test_record_of_a_call_without_media_names_none(gateway: Gateway) -> None:
 
     moderation = gateway.document(answer.headers["x-lukhas-audit-id"])["decision"]["moderation"]
     assert "unmoderated" not in moderation
+
+
+TOKEN = "sk-proj-abcdEFGH1234567890abcdEFGH1234567890abcdEFGH"
+OWN: dict[str, Any] = {
+    "type": "function",
+    "function": {"name": "retrieve_knowledge", "parameters": {"type": "object"}},
+}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"tools": [{**OWN, "googleSearch": {}}]}, id="hosted-beside-function"),
+        pytest.param({"tools": [{**OWN, "functionDeclarations": [{"name": "evil"}]}]}, id="functions-beside-function"),
+        pytest.param({"tools": [{**OWN, "Type": "web_search"}]}, id="second-type"),
+        pytest.param({"tools": [{**OWN, "Function": {"name": "evil"}}]}, id="second-function"),
+        pytest.param(
+            {"tools": [{"type": "function", "function": {**OWN["function"], "tools": [{"name": "evil"}]}}]},
+            id="tools-in-function",
+        ),
+        pytest.param({"extra_body": {"web_search_options": {}}}, id="extra-body"),
+        pytest.param({"extra_body": {"google": {"google_search": {}}}}, id="extra-body-nested"),
+    ],
+)
+def test_chat_tool_hidden_in_another_place_is_refused(gateway: Gateway, fields: dict[str, Any]) -> None:
+    """What some server reads as a tool does not pass because it stands beside an allowed one, or in a wrapper."""
+    answer = ask(gateway, messages=HELLO, **fields)
+
+    assert answer.status == 400
+    assert not gateway.upstream.requests
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        pytest.param({"type": "Additional_Tools", "tools": [{"type": "web_search"}]}, id="other-case"),
+        pytest.param({"type": "tools_update", "tools": [{"type": "web_search"}]}, id="unlisted-type"),
+        pytest.param({"role": "user", "content": "hello", "tools": [{"type": "web_search"}]}, id="message"),
+        pytest.param({"role": "user", "content": "hello", "MCP_Servers": [{"url": "x"}]}, id="other-member"),
+    ],
+)
+def test_response_item_that_bears_tools_unlisted_is_refused(gateway: Gateway, item: dict[str, Any]) -> None:
+    """Only items whose tools are judged may bring any."""
+    answer = gateway.http("POST", "/v1/responses", {"model": "m", "input": [item]})
+
+    assert answer.status == 400
+    assert not gateway.upstream.requests
+
+
+@pytest.mark.parametrize("stream", [pytest.param(False, id="plain"), pytest.param(True, id="stream")])
+def test_chat_secret_as_a_calls_id_is_withheld(gateway: Gateway, stream: bool) -> None:
+    """A model that writes its calls' ids writes text."""
+    call = {"id": TOKEN, "type": "function", "function": {"name": "retrieve_knowledge", "arguments": "{}"}}
+    if stream:
+        delta = {"role": "assistant", "tool_calls": [{"index": 0, **call}]}
+        chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+        gateway.upstream.reply_events(
+            [
+                {**chunk, "choices": [{"index": 0, "delta": delta, "finish_reason": None}]},
+                {**chunk, "choices": [{"index": 0, "delta": {}, "finish_reason": "tool_calls"}]},
+            ]
+        )
+    else:
+        message = {"role": "assistant", "content": None, "tool_calls": [call]}
+        choice = {"index": 0, "message": message, "finish_reason": "tool_calls"}
+        gateway.upstream.reply(json={"id": "c", "choices": [choice]})
+
+    answer = ask(gateway, messages=HELLO, tools=[OWN], stream=stream)
+
+    assert b"retrieve_knowledge" in answer.body
+    assert TOKEN.encode() not in answer.body
+
+
+def test_response_output_text_beside_no_output_is_guarded(gateway: Gateway) -> None:
+    """The joined text that some servers add is text, whatever the output holds."""
+    made = {"id": "resp_a1", "object": "response", "status": "completed", "model": "m", "output": []}
+    gateway.upstream.reply(json={**made, "output_text": f"It is {TOKEN}."})
+
+    answer = gateway.http("POST", "/v1/responses", {"model": "m", "input": "hello"})
+
+    assert answer.status == 200
+    assert TOKEN.encode() not in answer.body
+
+
+def test_plain_answer_that_names_a_member_twice_goes_out_as_it_was_judged(gateway: Gateway) -> None:
+    """Of two members of one name only the later was judged, and some clients read the first."""
+    twice = b'{"id":"c","choices":[{"index":0,"finish_reason":"stop","message":{"role":"assistant",'
+    twice += b'"content":"' + TOKEN.encode() + b'","content":"fine"}}]}'
+    gateway.upstream.reply(body=twice, headers={"content-type": "application/json"})
+
+    answer = ask(gateway, messages=HELLO)
+
+    assert answer.json["choices"][0]["message"]["content"] == "fine"
+    assert TOKEN.encode() not in answer.body
