@@ -100,15 +100,10 @@ class Metrics(Collector):
         self.incidents = Counter("lukhas_incidents", "Violations by where and what.", "point", "category", "action")
         self.findings = Counter("lukhas_moderation_findings", "Moderation findings.", "point", "category", "action")
         self.moderation_failures = Counter(
-            "lukhas_moderation_failures", "Questions to the moderation API that failed.", "result"
+            "lukhas_moderation_failures", "Questions to the moderation API that failed.", "point"
         )
         self.screen_seconds = Histogram(
             "lukhas_screen_seconds", "Time spent on moderating one request by the rules.", _SHORT
-        )
-        self.first_token_held = Histogram(
-            "lukhas_stream_first_release_seconds",
-            "Time from a stream's first upstream event to its first release.",
-            _SHORT,
         )
         self.limited = Counter("lukhas_limited", "Calls refused by a limit.", "limit", "subject")
         self.sensor_failures = Counter("lukhas_sensor_failures", "Sensors that failed or took too long.", "sensor")

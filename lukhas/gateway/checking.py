@@ -33,13 +33,16 @@ async def check_ahead(equipment: Equipment, call: Call, tenant: str) -> Checked:
             await equipment.owners.check(call.objects, tenant)
         except NotFound as refused:
             denial = refused
+            if equipment.is_shadow and await equipment.owners.has_foreign(call.objects, tenant):
+                # Whose an object is, is no policy that could be tried out.
+                return Checked(denial=denial, is_access=True)
         else:
             blocked = await equipment.owners.blocked_calls(call.objects)
     if denial is not None or moderator is None or not call.texts or call.dialect == "moderations":
         return Checked(denial=denial, blocked_calls=blocked)
     texts = call.texts
     try:
-        verdicts = await _ask(moderator, texts)
+        verdicts = await _ask(moderator, texts, equipment)
     except ModerationUnavailable as failure:
         equipment.metrics.moderation_failures.add("input")
         required = equipment.settings.moderation_required
@@ -47,8 +50,12 @@ async def check_ahead(equipment: Equipment, call: Call, tenant: str) -> Checked:
     return Checked(texts=texts, verdicts=verdicts, blocked_calls=blocked)
 
 
-async def _ask(moderator: Moderator, texts: Sequence[Text]) -> list[Verdict]:
-    """Return a verdict for each text; of a group, which a model reads as one, the first has that of all."""
+async def _ask(moderator: Moderator, texts: Sequence[Text], equipment: Equipment) -> list[Verdict]:
+    """Return a verdict for each text; of a group, which a model reads as one, the first has that of all.
+
+    The moderator is somebody else's too: it sees no more of a secret than the model will.
+    """
+    preset = equipment.pick_preset("")
     verdicts: list[Verdict] = [Verdict()] * len(texts)
     for point in sorted({text.point for text in texts}):
         groups: dict[int, list[int]] = {}
@@ -56,7 +63,8 @@ async def _ask(moderator: Moderator, texts: Sequence[Text]) -> list[Verdict]:
             if text.point == point:
                 groups.setdefault(text.group, []).append(place)
         asked = [(places[0], "".join(texts[place].text for place in places)) for places in groups.values()]
-        asked = [(place, text) for place, text in asked if text.strip()]
+        profile = equipment.rules.profile(preset, cast("Point", point))
+        asked = [(place, profile.redact(text, profile.scan(text))) for place, text in asked if text.strip()]
         if asked:
             answers = await moderator.check([text for _, text in asked], cast("Point", point))
             for (place, _), verdict in zip(asked, answers, strict=True):

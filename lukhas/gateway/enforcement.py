@@ -124,6 +124,12 @@ def denied_tool(policy: Policy, name: str) -> PolicyDenied:
     kind = policy.classify_tool(name)
     if kind == UNKNOWN_CLASS:
         kind = policy.classify_hosted(name)
+    if name == "prompt":
+        return PolicyDenied(
+            "The request names a stored prompt, which may carry tools that nobody here can see.",
+            hint="To allow it, list 'prompt' under 'hosted' of a tool class that parameters.tools.default holds.",
+            param="prompt",
+        )
     shown = name if len(name) <= 64 and name.isprintable() else "the named tool"
     if kind == UNKNOWN_CLASS:
         hint = f"To allow it, list '{shown}' under a tool class in the policy and put the class on tools.default."

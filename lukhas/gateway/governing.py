@@ -51,6 +51,7 @@ class Checked(msgspec.Struct, frozen=True):
     Attributes:
         texts, verdicts: what a remote moderator said of each text; empty where none was asked.
         moderator_failed: it could not be asked, and is not required.
+        is_access: the denial is no policy's, and holds in shadow mode too.
         denial: the call may not go on: another tenant's object, or a required moderator that failed.
         blocked_calls: tool calls that an earlier answer had blocked although the upstream still holds them.
         screened: what the rules find in it, by preset, where that was looked for ahead; else the decision looks.
@@ -60,6 +61,7 @@ class Checked(msgspec.Struct, frozen=True):
     verdicts: Sequence[Verdict] = ()
     moderator_failed: bool = False
     denial: LukhasError | None = None
+    is_access: bool = False
     blocked_calls: Sequence[str] = ()
     screened: Mapping[str, Screened] = {}
 

@@ -136,6 +136,25 @@ class ObjectOwners:
             NotFound: one is another tenant's, or unknown; the answer does not say which.
             StorageUnavailable: it cannot be looked up.
         """
+        found = await self._find(refs)
+        for ref, one in found:
+            if one is None or one.tenant != tenant:
+                kind = ref.kind.replace("_", " ")
+                raise NotFound(
+                    f"There is no such {kind}.",
+                    hint="An operator can bind one that was made elsewhere: lukhas object add",
+                    param=".".join(str(part) for part in ref.path) or None,
+                )
+
+    async def has_foreign(self, refs: Sequence[ObjectRef], tenant: str) -> bool:
+        """Say whether one of these objects is known to be another tenant's.
+
+        Raises:
+            StorageUnavailable: it cannot be looked up.
+        """
+        return any(one is not None and one.tenant != tenant for _, one in await self._find(refs))
+
+    async def _find(self, refs: Sequence[ObjectRef]) -> list[tuple[ObjectRef, OwnedObject | None]]:
         # Taken out of the memory first: what is looked up meanwhile may push it out.
         names = {ref.id: _find_name(ref.id) for ref in refs}
         found = {name: one for name in names.values() if (one := self._recall(name)) is not None}
@@ -145,15 +164,7 @@ class ObjectOwners:
             found |= looked_up
             for one in looked_up.values():
                 self._keep(one)
-        for ref in refs:
-            one = found.get(names[ref.id])
-            if one is None or one.tenant != tenant:
-                kind = ref.kind.replace("_", " ")
-                raise NotFound(
-                    f"There is no such {kind}.",
-                    hint="An operator can bind one that was made elsewhere: lukhas object add",
-                    param=".".join(str(part) for part in ref.path) or None,
-                )
+        return [(ref, found.get(names[ref.id])) for ref in refs]
 
     async def blocked_calls(self, refs: Sequence[ObjectRef]) -> tuple[str, ...]:
         """Return the blocked tool calls that upstream still waits for, in responses and conversations.

@@ -31,7 +31,7 @@ from lukhas.gateway.answering import Answering, Headers, Reply
 from lukhas.gateway.checking import check_ahead
 from lukhas.gateway.enforcement import count_prompt_bytes, wish_output
 from lukhas.gateway.equipment import Equipment
-from lukhas.gateway.governing import Governed, Governor
+from lukhas.gateway.governing import Checked, Governed, Governor
 from lukhas.gateway.heavy_work import HEAVY_BYTES, HeavyWork
 from lukhas.gateway.intake import merge_signals
 from lukhas.gateway.recording import CallRecord, Recorder, unrecorded
@@ -155,7 +155,7 @@ class Pipeline:
         incoming: Incoming,
         call: Call,
         signals: Sequence[Signal],
-        checked: Any,
+        checked: Checked,
         operation: Operation,
     ) -> Reply:
         try:
@@ -166,7 +166,7 @@ class Pipeline:
             # Not before: no caller is given an id that the log will never know.
             incoming.answer_headers += governed.headers
             self._with.metrics.decide_seconds.add(time.monotonic() - record.started)
-            if governed.denial is not None and not self._with.is_shadow:
+            if governed.denial is not None and (checked.is_access or not self._with.is_shadow):
                 raise governed.denial
             answer = await self._send(record, _make_request(incoming, call, governed, operation))
             if answer.status < 400 and operation is CREATE and _is_stream(answer) != call.stream:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -367,6 +368,10 @@ class Runtime:
         count, self.unauthenticated = self.unauthenticated, 0
         if count:
             await self.record(self.make_record("refusal", {"event": "unauthenticated", "count": count}))
+        limited, self.pipeline.limited = self.pipeline.limited, Counter()
+        if limited:
+            body = {"event": "limited", "count": limited.total(), "keys": dict(limited.most_common(100))}
+            await self.record(self.make_record("refusal", body))
 
 
 def open_runtime(

@@ -160,6 +160,13 @@ def add_verdicts(screened: Screened, texts: Sequence[Text], verdicts: Sequence[V
 def deny_media(call: Call) -> ModerationDenied:
     """Return the refusal of media that no moderator can read."""
     first = call.media[0]
+    if call.dialect == "embeddings":
+        return ModerationDenied(
+            "The input is a list of token numbers, which no moderator can read.",
+            hint="Send text (LangChain: check_embedding_ctx_length=False), or let the gateway's operator set "
+            "LUKHAS_ON_UNMODERATED=record.",
+            param="input",
+        )
     return ModerationDenied(
         f"The request holds media ({first.kind}) that no moderator can read.",
         hint="The gateway's operator may let such media pass, on record: LUKHAS_ON_UNMODERATED=record.",
