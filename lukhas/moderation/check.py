@@ -120,8 +120,14 @@ def passes_assigned(text: str) -> bool:
 
 
 def passes_url_password(text: str) -> bool:
-    """Whether the password in `scheme://user:password@host` can be one, and is neither a variable nor a stand-in."""
-    password = text.partition("://")[2].partition(":")[2].rpartition("@")[0]
+    """Whether the password in `//user:password@host` can be one, and is neither a variable nor a stand-in.
+
+    What stands before the slashes and after the last `@` does not matter, and both may be missing.
+    """
+    plain, is_followed, _ = text.rpartition("@")
+    named = plain if is_followed else text
+    _, has_scheme, after = named.partition("//")
+    password = (after if has_scheme else named).partition(":")[2]
     return not (password.isdigit() and len(password) <= 5) and _STAND_IN.search(password) is None
 
 

@@ -8,6 +8,7 @@ from there on is released before it knows. See docs/explanation/streaming.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Final
 
 from lukhas.moderation.note import Notes
 from lukhas.moderation.rule import Finding
@@ -15,6 +16,9 @@ from lukhas.moderation.stream_plan import Node, StreamPlan
 from lukhas.moderation.watch import FAR_CHARS, Alive, Match, SearchTimeout, Watch
 
 __all__ = ["Holdback", "StreamPlan"]
+
+# So many pieces are kept as they came before they are put together.
+_MAX_PAST: Final = 128
 
 
 class Holdback:
@@ -24,7 +28,7 @@ class Holdback:
     rules, however long the run is.
     """
 
-    __slots__ = ("_base", "_blocked", "_is_over", "_node", "_notes", "_on_finding", "_pending", "_plan")
+    __slots__ = ("_base", "_blocked", "_is_over", "_node", "_notes", "_on_finding", "_past", "_pending", "_plan")
 
     def __init__(self, plan: StreamPlan, on_finding: Callable[[Finding], None]) -> None:
         """Open a run.
@@ -43,6 +47,8 @@ class Holdback:
         self._node = plan.root
         self._base = 0
         self._pending: list[Match] = []
+        # The last pieces, for rules that look back further than what is kept.
+        self._past: list[str] = []
 
     @property
     def is_blocked(self) -> bool:
@@ -55,7 +61,11 @@ class Holdback:
             return ""
         plan = self._plan
         node = self._node
-        reached = node.steps.get(text) if node.steps is not None and not self._pending else None
+        reached = None
+        if node.steps is not None and not self._pending:
+            reached = node.steps.get(text)
+            if reached is None and not node.size and not node.alive:
+                reached = plan.calm.get(text)
         if reached is not None:
             # This piece was seen in this state before.
             held = node.held
@@ -63,6 +73,10 @@ class Holdback:
             released = (held + text)[len(held) - node.size : size - reached.size]
             self._base += size - len(reached.held)
             self._node = reached
+            past = self._past
+            past.append(text)
+            if len(past) > _MAX_PAST:
+                self._shorten(text)
             return self._note(released) if released and self._notes is not None else released
         if not plan.withholds:
             self._base += len(text)
@@ -83,7 +97,7 @@ class Holdback:
             return ""
         node = self._node
         try:
-            found = self._plan.guarded.finish(node.held, node.alive)
+            found = self._plan.guarded.finish(node.held, node.alive, self._past)
         except SearchTimeout as slow:
             return self._fail(slow.watch)
         self._pending += [match.shift(self._base) for match in found]
@@ -95,14 +109,34 @@ class Holdback:
     def _guard(self, piece: str) -> str:
         node = self._node
         text = node.held + piece
+        self._past.append(piece)
+        if len(self._past) > _MAX_PAST:
+            self._shorten(piece)
         try:
             advance = self._plan.guarded.advance if len(piece) < FAR_CHARS else self._plan.guarded.advance_far
-            alive, found = advance(text, len(node.held), node.alive)
+            alive, found, is_far = advance(text, len(node.held), node.alive, self._past)
         except SearchTimeout as slow:
             return self._fail(slow.watch)
-        is_plain = not found and not self._pending
+        if not (alive or found or self._pending):
+            return self._release_all(text, node, None if is_far else piece)
+        is_plain = not (found or is_far or self._pending)
         self._pending += [match.shift(self._base) for match in found]
         return self._settle(text, node.size + len(piece), alive, piece if is_plain else None)
+
+    def _release_all(self, text: str, node: Node, piece: str | None) -> str:
+        """Release all that there is, where nothing is found and nothing must be waited for."""
+        released = text[len(node.held) - node.size :]
+        if released and self._notes is not None and not self._note(released):
+            return ""
+        held = text[-self._plan.guarded.context_chars :]
+        self._node = self._plan.make(held, 0, {}) if piece is None else self._plan.reach(node, piece, held, 0, {})
+        self._base += len(text) - len(held)
+        return released
+
+    def _shorten(self, piece: str) -> None:
+        """Keep of the pieces, of which one was the last, what rules may still look at."""
+        kept = len(self._node.held) + len(piece) + self._plan.guarded.far_chars
+        self._past = ["".join(self._past)[-kept:]]
 
     def _settle(self, text: str, size: int, alive: Alive, piece: str | None) -> str:
         """Release what is decided, and keep the rest.
@@ -172,7 +206,9 @@ class Holdback:
         """Let the rules that only report see what is released, and return it."""
         if self._notes is not None:
             try:
-                self._tell(self._notes.take(text))
+                found = self._notes.take(text)
+                if found:
+                    self._tell(found)
             except SearchTimeout as slow:
                 return self._fail(slow.watch)
         return text
@@ -209,6 +245,7 @@ class Holdback:
     def _forget(self) -> None:
         self._node = Node("", 0, {}, None)
         self._pending = []
+        self._past = []
         self._notes = None
 
     def _tell(self, matches: Iterable[Match]) -> None:

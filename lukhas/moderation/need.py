@@ -1,12 +1,14 @@
 """The literals that every match of a pattern must hold, read from its parse, for the prefilter.
 
-A clause is a few sets of folded texts: a match that satisfies it holds one text of each set. Texts that a pattern
+A clause is a few sets of folded texts: a match that satisfies it holds one text of each set, in itself or in what
+its look-arounds see. Texts that a pattern
 spells out are put together as far as they stay few; of what is found, the rarest in ordinary text is kept.
 Source: the method of RE2's prefilter, https://swtch.com/~rsc/regexp/regexp4.html
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
 from collections.abc import Iterable, Sequence
@@ -68,6 +70,7 @@ class _Part(msgspec.Struct, frozen=True):
     sets: tuple[Needles, ...] = ()
 
 
+_NO_TEXT: Final[Exact] = frozenset(("",))
 _NOTHING: Final = _Part()
 _EMPTY: Final = _Part(frozenset(("",)))
 
@@ -75,19 +78,19 @@ _EMPTY: Final = _Part(frozenset(("",)))
 def flags_inside(flags: int, argument: Any) -> int:
     """Return the flags inside a group, from those around it and the parse of the group."""
     _, added, removed, _ = argument
-    return (flags | int(added)) & ~int(removed)
+    return (int(flags) | int(added)) & ~int(removed)
 
 
-def find_clauses(nodes: Sequence[Any], flags: int) -> tuple[Clause, ...]:
-    """Return clauses of which every match of a parsed pattern satisfies one; empty where there are none to be had."""
-    found: list[Clause] = []
-    for branch, inside in _list_branches(nodes, flags):
-        part = _read(branch, inside)
-        clause = _choose((*part.sets, *_as_sets(part.exact)))
-        if not clause:
-            return ()
-        found.append(clause)
-    return tuple(found) if len(found) <= _MAX_CLAUSES else ()
+def find_clauses(nodes: Sequence[Any], flags: int) -> tuple[tuple[Clause, ...], Exact | None]:
+    """Return clauses of which every match of a parsed pattern satisfies one, and folded texts of which one begins it.
+
+    No clauses, and None for the texts, where there are none to be had.
+    """
+    parts = [_read(branch, inside) for branch, inside in _list_branches(nodes, flags)]
+    heads = _unite([part.exact or part.head for part in parts])
+    found = [_choose((*part.sets, *_as_sets(part.exact))) for part in parts]
+    clauses = tuple(found) if len(found) <= _MAX_CLAUSES and all(found) else ()
+    return clauses, None if heads is None or "" in heads else heads
 
 
 def estimate(needles: Needles) -> float:
@@ -129,6 +132,11 @@ def _read(nodes: Iterable[Any], flags: int) -> _Part:
     run: Exact = frozenset(("",))
     head: Exact | None = None
     for operation, argument in nodes:
+        if str(operation) == "ASSERT":
+            # What must stand beside a match stands near it, and joins nothing in it.
+            beside = _read(argument[1], flags)
+            sets += (*beside.sets, *_as_sets(beside.exact))
+            continue
         part = _read_one(str(operation), argument, flags)
         sets += part.sets
         joined = None if part.exact is None else _join(run, part.exact)
@@ -217,6 +225,8 @@ def _power(exact: Exact, count: int) -> Exact | None:
 def _join(run: Exact, following: Exact) -> Exact | None:
     if len(run) * len(following) > _MAX_NEEDLES:
         return None
+    if following == _NO_TEXT:
+        return run
     joined = frozenset(a + b for a in run for b in following)
     return joined if all(len(text) <= _MAX_NEEDLE_CHARS for text in joined) else None
 
@@ -235,13 +245,22 @@ def _as_sets(exact: Exact | None) -> list[Needles]:
 
 
 def _fold_characters(codes: Iterable[int], flags: int) -> Exact | None:
+    ignores_case = bool(flags & re.IGNORECASE)
     found: set[str] = set()
     for code in codes:
-        character = chr(code)
-        if 0xD800 <= code < 0xE000 or (flags & re.IGNORECASE and list_cases(character) is None):
+        folded = _fold_character(code, ignores_case)
+        if folded is None:
             return None
-        found.add(fold(character).decode())
+        found.add(folded)
     return frozenset(found)
+
+
+@functools.lru_cache(512)
+def _fold_character(code: int, ignores_case: bool) -> str | None:
+    character = chr(code)
+    if 0xD800 <= code < 0xE000 or (ignores_case and list_cases(character) is None):
+        return None
+    return fold(character).decode()
 
 
 def _fold_class(items: Sequence[Any], flags: int) -> Exact | None:

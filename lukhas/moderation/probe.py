@@ -63,27 +63,58 @@ class Probe:
     """One pattern, made to be asked about unfinished text.
 
     Attributes:
-        pattern: `pattern.search(text, place, partial=True)` finds the earliest place that is or can become a match.
-        end_group: the group whose place is a sure match's end; unset where the text's end was met first.
         behind_chars: how many characters before a match decide whether it is one; at least 1.
     """
 
-    __slots__ = ("behind_chars", "end_group", "pattern")
+    __slots__ = ("_begin", "_begin_source", "_flags", "_pattern", "_source", "behind_chars")
 
-    def __init__(self, pattern: Pattern) -> None:
-        """Rewrite a pattern.
+    def __init__(self, source: str, flags: int) -> None:
+        """Rewrite a pattern; it is compiled when it is first needed.
+
+        Args:
+            source: the pattern.
+            flags: all that it is compiled with.
 
         Raises:
             ConfigurationError: it uses what cannot be followed in unfinished text, or looks back without bound.
         """
-        if pattern.flags & _REFUSED_FLAGS:
+        if flags & _REFUSED_FLAGS:
             raise ConfigurationError("A flag of this pattern cannot be followed in unfinished text.")
-        tokens = list(_tokens(pattern.pattern, pattern.flags))
-        self.behind_chars = _measure_behind(pattern, tokens)
-        source = _rewrite(tokens, pattern.flags)
-        line_end = "\n" if pattern.flags & regex.VERBOSE else ""
-        self.pattern = regex.compile(f"(?:{source}{line_end}){_TAIL}", pattern.flags, cache_pattern=False)
-        self.end_group = self.pattern.groups
+        tokens = list(_tokens(source, flags))
+        self.behind_chars = _measure_behind(source, flags, tokens)
+        self._flags = flags
+        self._source = self._finish(_rewrite(tokens, flags))
+        self._pattern: Pattern | None = None
+        near = tokens if self.behind_chars == 1 else _drop_behind(tokens)
+        self._begin_source = None if near is None else self._finish(_rewrite(near, flags))
+        self._begin: Pattern | None = None
+
+    @property
+    def pattern(self) -> Pattern:
+        """`pattern.search(text, place, partial=True)` finds the earliest place that is or can become a match.
+
+        Its last group's place is a sure match's end; it is unset where the text's end was met first.
+        """
+        found = self._pattern
+        if found is None:
+            found = self._pattern = regex.compile(self._source, self._flags, cache_pattern=False)
+        return found
+
+    @property
+    def begin(self) -> Pattern | None:
+        """`begin.match(text, place, partial=True)` is None where no match begins, whatever stood before.
+
+        It sees no more than one character before the place. None where that cannot be told.
+        """
+        if self._begin_source == self._source:
+            return self.pattern
+        if self._begin is None and self._begin_source is not None:
+            self._begin = regex.compile(self._begin_source, self._flags, cache_pattern=False)
+        return self._begin
+
+    def _finish(self, source: str) -> str:
+        line_end = "\n" if self._flags & regex.VERBOSE else ""
+        return f"(?:{source}{line_end}){_TAIL}"
 
 
 def _tokens(source: str, flags: int) -> Iterator[tuple[str, str, int]]:
@@ -135,7 +166,29 @@ def _rewrite(tokens: list[tuple[str, str, int]], flags: int) -> str:
     return "".join(parts)
 
 
-def _measure_behind(pattern: Pattern, tokens: list[tuple[str, str, int]]) -> int:
+def _drop_behind(tokens: list[tuple[str, str, int]]) -> list[tuple[str, str, int]] | None:
+    """Return the pattern without its look-behinds, which matches wherever it does; None where that may not hold."""
+    kept: list[tuple[str, str, int]] = []
+    opened: list[str] = []
+    for token in tokens:
+        kind, text, _ = token
+        if text == "(?>" or text.startswith("(?P=") or (kind == "count" and text[1:].endswith("+")):
+            # What takes all it can may take more where a look-behind is gone, and then match nowhere.
+            return None
+        if kind == "escape" and text[1:].isdigit():
+            return None
+        if kind in ("open", "behind"):
+            if kind == "behind" and "(?!" in opened:
+                return None
+            opened.append(text)
+        if not any(text.startswith("(?<") and text[-1] in "=!" for text in opened):
+            kept.append(token)
+        if kind == "close" and opened:
+            opened.pop()
+    return kept
+
+
+def _measure_behind(source: str, flags: int, tokens: list[tuple[str, str, int]]) -> int:
     """Return how many characters before a match the pattern looks at."""
     farthest = 1
     starts: list[int | None] = []
@@ -145,7 +198,7 @@ def _measure_behind(pattern: Pattern, tokens: list[tuple[str, str, int]]) -> int
         elif kind == "open":
             starts.append(None)
         elif kind == "close" and starts and (start := starts.pop()) is not None:
-            body = analyse(pattern.pattern[start:place], ignore_case=bool(pattern.flags & regex.IGNORECASE))
+            body = analyse(source[start:place], ignore_case=bool(flags & regex.IGNORECASE))
             if body is None or body.longest_chars is None or body.behind_chars is None:
                 raise ConfigurationError("This pattern looks back without a known bound.")
             farthest = max(farthest, body.longest_chars + body.behind_chars)

@@ -34,6 +34,7 @@ _MAX_LITERALS: Final = 20_000
 _MAX_LITERAL_CHARS: Final = 1_000
 _MAX_PATTERN_CHARS: Final = 20_000
 _DEFAULT: Final = "default"
+_PACKAGED: Final = "packaged"
 _LOOKED_FOR: Final = ("literals", "pattern", "phrase")
 # In a phrase, a space is any short white space, and an apostrophe is straight, curly or left out.
 _SPOKEN: Final = {" ": r"(?:[ \t\r\n\u00a0]{1,3})", "'": "['\u2019]?"}
@@ -64,7 +65,7 @@ def load_rules(path: Path | None = None) -> RuleSet:
     Raises:
         ConfigurationError: the file cannot be read, or has mistakes; all are listed with line and column.
     """
-    texts = [("packaged", read_packaged_rules())]
+    texts = [(_PACKAGED, read_packaged_rules())]
     if path is not None:
         texts.append((str(path), _read(path)))
     return parse_rules(texts)
@@ -80,7 +81,7 @@ def parse_rules(texts: list[tuple[str, str]]) -> RuleSet:
     rules: dict[str, Rule] = {}
     patterns: dict[str, CompiledPattern] = {}
     for name, text in texts:
-        reader = _Reader(defaults, rules, patterns)
+        reader = _Reader(defaults, rules, patterns, is_packaged=name == _PACKAGED and text == read_packaged_rules())
         reader.read(text)
         if reader.mistakes:
             listed = "\n".join(f"  {mistake}" for mistake in sorted(reader.mistakes))
@@ -119,8 +120,16 @@ def _read(path: Path) -> str:
 class _Reader:
     """Reads one text over what earlier texts left."""
 
-    def __init__(self, defaults: Defaults, rules: dict[str, Rule], patterns: dict[str, CompiledPattern]) -> None:
+    def __init__(
+        self,
+        defaults: Defaults,
+        rules: dict[str, Rule],
+        patterns: dict[str, CompiledPattern],
+        *,
+        is_packaged: bool,
+    ) -> None:
         self.mistakes: list[RuleMistake] = []
+        self._is_packaged = is_packaged
         self._defaults = defaults
         self._rules = rules
         self._patterns = patterns
@@ -248,7 +257,7 @@ class _Reader:
             actions=actions,
         )
         try:
-            compiled = compile_rule(rule)
+            compiled = compile_rule(rule, is_proven=self._is_packaged)
         except WrongPattern as wrong:
             self._wrong(entries[given[0]], str(wrong))
             return

@@ -36,37 +36,57 @@ class CompiledRule:
     Attributes:
         rule: its text form.
         action: what a match leads to here.
-        pattern: finds matches; `passes` must hold too.
+        compiled: the rule's pattern.
         longest_chars: most characters of a match; 0 where it can grow without bound (never where it withholds).
         is_cut: whether `longest_chars` cuts longer matches of the pattern.
         behind_chars: how many characters before a match the pattern looks at; None where that is not known.
         ahead_chars: how many characters after a match the pattern looks at; None where that is not known.
         clauses: literals that every match holds, as the prefilter looks for them; empty where none are known.
         starts: a `re` pattern of exactly one character, with which every match begins; None where not known.
+        follows: the same for the character right before every match.
+        heads: folded texts of which one begins every match; None where not known.
+        span_chars: most characters of a match with all that it looks at around it; 0 where that is not bounded.
     """
 
     __slots__ = (
-        *("action", "ahead_chars", "behind_chars", "clauses", "is_cut", "longest_chars", "pattern", "rule", "starts"),
-        *("_check", "_reach"),
+        *(
+            "action",
+            "ahead_chars",
+            "behind_chars",
+            "clauses",
+            "compiled",
+            "follows",
+            "heads",
+            "is_cut",
+            "longest_chars",
+        ),
+        *("_check", "rule", "span_chars", "starts"),
     )
 
     def __init__(self, compiled: CompiledPattern, action: Action) -> None:
         shape = compiled.shape
         self.rule = compiled.rule
         self.action: Action = action
-        self.pattern = compiled.pattern
+        self.compiled = compiled
         self.longest_chars = compiled.rule.longest_chars
         self.is_cut = compiled.is_cut
         self.behind_chars = shape.behind_chars if shape is not None else None
         self.ahead_chars = shape.ahead_chars if shape is not None else None
         self.starts = shape.starts if shape is not None else None
+        self.follows = shape.follows if shape is not None else None
+        self.heads = shape.heads if shape is not None else None
         self.clauses: tuple[Clause, ...] = shape.clauses if shape is not None else ()
         self._check = CHECKS[compiled.rule.check] if compiled.rule.check else None
-        self._reach = (
-            None
-            if self.is_cut or not self.longest_chars or self.ahead_chars is None
-            else self.longest_chars + self.ahead_chars
+        self.span_chars = (
+            0
+            if self.is_cut or not self.longest_chars or self.ahead_chars is None or self.behind_chars is None
+            else self.longest_chars + self.ahead_chars + self.behind_chars
         )
+
+    @property
+    def pattern(self) -> regex.Pattern[str]:
+        """What finds matches; `passes` must hold too."""
+        return self.compiled.pattern
 
     def passes(self, match: regex.Match[str] | str) -> bool:
         """Whether a match (or its text) passes the rule's arithmetic check; true where it has none."""
@@ -87,10 +107,9 @@ class CompiledRule:
         length = len(text)
         windows: Iterable[Stretch] = ((0, length),)
         ahead = 0
-        if stretches and self._reach is not None and length > _MIN_WINDOWED_CHARS:
-            reach = self.longest_chars
-            ahead = self._reach
-            windows = make_windows(stretches, reach, length)
+        if stretches and self.span_chars and length > _MIN_WINDOWED_CHARS:
+            ahead = self.span_chars
+            windows = make_windows(stretches, self.span_chars, length)
         limit_s = _SEARCH_S + _SEARCH_S_PER_CHARACTER * length
         done = 0
         try:
@@ -103,9 +122,9 @@ class CompiledRule:
                     start, end = match.span()
                     if start > high:
                         break
+                    done = end
                     if self._check is not None and not self._check(match.group()):
                         continue
-                    done = end
                     yield start, (min(end, start + self.longest_chars) if self.is_cut else end)
         except TimeoutError:
             raise ModerationUnavailable(
@@ -121,11 +140,7 @@ class Profile:
         self.rules = tuple(rules)
         self._always = tuple(number for number, rule in enumerate(self.rules) if not rule.clauses)
         self._prefilter = Prefilter(
-            {
-                number: (rule.clauses, 0 if rule.is_cut else rule.longest_chars)
-                for number, rule in enumerate(self.rules)
-                if rule.clauses
-            }
+            {number: (rule.clauses, rule.span_chars) for number, rule in enumerate(self.rules) if rule.clauses}
         )
 
     def scan(self, text: str) -> list[Finding]:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from lukhas.moderation.fold import list_cases
-from lukhas.moderation.need import Clause, find_clauses, flags_inside
+from lukhas.moderation.need import Clause, Exact, find_clauses, flags_inside
 
 # A brace that is neither escaped nor a count is the `regex` package's fuzzy matching, and a plain brace to `re`.
 _BRACE: Final = re.compile(
@@ -42,6 +42,8 @@ class Shape(msgspec.Struct, frozen=True):
         ahead_chars: how many characters after a match its pattern looks at; None without bound.
         clauses: what the prefilter looks for: every match satisfies one of them; empty where nothing is known.
         starts: a `re` pattern of one character with which every match begins; None where that is not known.
+        follows: the same for the character right before every match.
+        heads: folded texts of which one begins every match; None where not known.
     """
 
     shortest_chars: int
@@ -50,6 +52,8 @@ class Shape(msgspec.Struct, frozen=True):
     ahead_chars: int | None
     clauses: tuple[Clause, ...]
     starts: str | None
+    follows: str | None
+    heads: Exact | None
 
 
 def analyse(pattern: str, *, ignore_case: bool = False) -> Shape | None:
@@ -68,13 +72,17 @@ def analyse(pattern: str, *, ignore_case: bool = False) -> Shape | None:
     flags = int(tree.state.flags)
     low, high = walker.measure(tree)
     start = walker.find_start(tree, flags)
+    before = walker.find_before(tree, flags)
+    clauses, heads = find_clauses(tree, flags)
     return Shape(
         low,
         high,
         walker.behind,
         walker.ahead,
-        find_clauses(tree, flags),
+        clauses,
         f"[{''.join(sorted(start))}]" if start else None,
+        f"[{''.join(sorted(before))}]" if before else None,
+        heads,
     )
 
 
@@ -93,7 +101,8 @@ def _most(values: Iterable[int | None]) -> int | None:
 class _Walker:
     """One walk over one parse."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_backwards: bool = False) -> None:
+        self._is_backwards = is_backwards
         self.behind: int | None = 0
         self.ahead: int | None = 0
         self._groups: dict[int, Width] = {}
@@ -154,10 +163,22 @@ class _Walker:
         else:
             self.ahead = _add(self.ahead, width)
 
+    def find_before(self, nodes: Sequence[Any], flags: int) -> set[str] | None:
+        """Return the same for the character right before every match, as far as a leading look-behind says it."""
+        for operation, argument in nodes:
+            name = str(operation)
+            if name == "ASSERT" and argument[0] < 0:
+                return _Walker(is_backwards=True).find_start(argument[1], flags)
+            if name == "SUBPATTERN":
+                return self.find_before(argument[3], flags_inside(flags, argument))
+            if name not in ("AT", "ASSERT", "ASSERT_NOT"):
+                return None
+        return None
+
     def find_start(self, nodes: Sequence[Any], flags: int) -> set[str] | None:
         """Return the members of a character class with one of which every match begins; None where unknown."""
         found: set[str] = set()
-        for operation, argument in nodes:
+        for operation, argument in reversed(nodes) if self._is_backwards else nodes:
             name = str(operation)
             if name in ("AT", "ASSERT", "ASSERT_NOT"):
                 continue

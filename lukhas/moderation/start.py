@@ -10,12 +10,14 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-from lukhas.moderation.probe import Pattern
+from lukhas.moderation.fold import fold
+from lukhas.moderation.probe import Probe
+from lukhas.moderation.ruleset import CompiledRule
 
 # Answers are kept for so many character sequences, a few MB in all; past it they are forgotten and learnt again.
 MAX_KEPT: Final = 32_768
 # The character before a place, and so many from it on.
-_MAX_CHARS: Final = 6
+MAX_CHARS: Final = 6
 
 Rules = tuple[int, ...]
 _NONE: Final[Rules] = ()
@@ -28,18 +30,17 @@ class StartTable:
         known: rules by the character before a place and the one at it; what is missing is learnt by `find`.
     """
 
-    __slots__ = ("_by_character", "_classes", "_first", "_patterns", "_rules", "known")
+    __slots__ = ("_befores", "_begun", "_by_character", "_classes", "_first", "_heads", "_probes", "_rules", "known")
 
-    def __init__(self, entries: Sequence[tuple[int, Pattern | None, str | None]]) -> None:
-        """Take rules.
-
-        Args:
-            entries: a rule's number; its probe's pattern, None where more than one character before a match counts; a
-                `re` pattern of one character with which every match begins, None where that is not known.
-        """
-        self._rules: Rules = tuple(number for number, _, _ in entries)
-        self._patterns = {number: pattern for number, pattern, _ in entries if pattern is not None}
-        self._classes = {number: re.compile(starts).match for number, _, starts in entries if starts is not None}
+    def __init__(self, entries: Sequence[tuple[int, Probe, CompiledRule]]) -> None:
+        """Take rules, each with its number and its probe."""
+        self._rules: Rules = tuple(number for number, *_ in entries)
+        self._probes = {number: probe for number, probe, _ in entries}
+        # Of the first character, of the one before it, and of the first few, what is known without asking a probe.
+        self._classes = {number: re.compile(rule.starts).match for number, _, rule in entries if rule.starts}
+        self._befores = {number: re.compile(rule.follows).match for number, _, rule in entries if rule.follows}
+        self._heads = {number: rule.heads for number, _, rule in entries if rule.heads}
+        self._begun: dict[int, frozenset[str]] = {}
         self._by_character: dict[str, Rules] = {}
         self.known: dict[str, Rules] = {}
         self._first: dict[str, Rules] = {}
@@ -48,7 +49,7 @@ class StartTable:
         """Return the rules of which a match could begin at a place, going by the few characters there."""
         table, before, low = (self.known, 1, place - 1) if place else (self._first, 0, 0)
         found: Rules = self._rules
-        for end in range(place + 1, min(place + _MAX_CHARS, len(text) + 1)):
+        for end in range(place + 1, min(place + MAX_CHARS, len(text) + 1)):
             key = text[low:end]
             kept = table.get(key)
             if kept is None:
@@ -64,16 +65,32 @@ class StartTable:
             found = kept
         return found
 
+    def begins_none(self, character: str) -> bool:
+        """Whether no match begins with a character, whatever stands around it."""
+        return not self._learn_character(character)
+
     def _learn(self, key: str, place: int, candidates: Rules) -> Rules:
         if len(key) == place + 1:
             candidates = self._learn_character(key[-1])
-        patterns = self._patterns
+        probes, befores, heads = self._probes, self._befores, self._heads
+        begins = fold(key[place:]).decode("utf-8", "surrogatepass")
         kept: list[int] = []
         for number in candidates:
-            pattern = patterns.get(number)
-            if pattern is None or pattern.match(key, place, partial=True, concurrent=False) is not None:
+            if number in befores and not (place and befores[number](key)):
+                continue
+            if number in heads and not self._can_begin(number, begins):
+                continue
+            begin = probes[number].begin
+            if begin is None or begin.match(key, place, partial=True, concurrent=False) is not None:
                 kept.append(number)
         return tuple(kept)
+
+    def _can_begin(self, number: int, begins: str) -> bool:
+        begun = self._begun.get(number)
+        if begun is None:
+            begun = frozenset(head[:size] for head in self._heads[number] for size in range(1, MAX_CHARS))
+            self._begun[number] = begun
+        return begins in begun or any(begins[:size] in self._heads[number] for size in range(1, len(begins)))
 
     def _learn_character(self, character: str) -> Rules:
         found = self._by_character.get(character)

@@ -10,7 +10,7 @@ from lukhas.moderation.fold import fold
 from lukhas.moderation.probe import Probe
 from lukhas.moderation.rule import WITHHOLDING
 from lukhas.moderation.ruleset import CompiledRule
-from lukhas.moderation.start import StartTable
+from lukhas.moderation.start import MAX_CHARS, StartTable
 
 # A rule that withholds nothing may wait for its match's end through so much text; then it is judged on what is there.
 MAX_WATCHED_CHARS: Final = 16_384
@@ -18,6 +18,8 @@ MAX_WATCHED_CHARS: Final = 16_384
 _MAX_PIECE_CHARS: Final = 8192
 # From this many characters on, looking for what a match needs costs less than looking for where it could begin.
 FAR_CHARS: Final = 2048
+# Rules that only report are looked for afterwards where a match with all around it is no longer than this.
+_MAX_LATE_CHARS: Final = 4096
 # Below this many characters no pattern takes long, and reading the clock costs more than the search.
 _UNTIMED_CHARS: Final = 24
 
@@ -61,7 +63,7 @@ class Watch:
         limit_chars: so many characters from its start on, an undecided match is decided as far as it goes.
         is_open: whether text can be undecided for longer than that.
         reach_chars: how much text from its start on decides a match that is not open.
-        is_late: whether it may be left alone until a match of it stands in the text.
+        is_late: whether its matches are short enough to be looked for afterwards; it withholds nothing.
         behind_chars: how much text before a place must be kept.
         clauses: what every match holds one of, folded; empty where nothing is known, or matches have no bound.
         probe: None for a rule that can be found in whole texts only; such a rule withholds nothing.
@@ -96,12 +98,14 @@ class Watch:
         self.timeout_s = timeout_s
         self.probe: Probe | None = None
         self.behind_chars = 1
-        try:
-            self.probe = Probe(compiled.pattern)
-            self.behind_chars = self.probe.behind_chars
-        except ConfigurationError as refused:
-            if self.withholds:
-                raise ConfigurationError(f"Moderation rule '{compiled.rule.id}': {refused}") from refused
+        self.is_late = not self.withholds and 0 < compiled.span_chars <= _MAX_LATE_CHARS
+        if not self.is_late:
+            try:
+                self.probe = Probe(compiled.compiled.source, compiled.compiled.flags)
+                self.behind_chars = self.probe.behind_chars
+            except ConfigurationError as refused:
+                if self.withholds:
+                    raise ConfigurationError(f"Moderation rule '{compiled.rule.id}': {refused}") from refused
         ahead = compiled.ahead_chars
         if self.withholds and (not compiled.longest_chars or (ahead is None and not compiled.is_cut)):
             raise ConfigurationError(
@@ -110,7 +114,6 @@ class Watch:
             )
         self.is_open = not compiled.longest_chars or compiled.is_cut or ahead is None
         self.reach_chars = compiled.longest_chars + (ahead or 0)
-        self.is_late = not self.withholds and not self.is_open
         self.clauses = () if self.is_open else compiled.clauses
         if not self.withholds:
             self.limit_chars = MAX_WATCHED_CHARS
@@ -139,17 +142,6 @@ class Watch:
             all(any(needle in folded for needle in needles) for needles in clause) for clause in self.clauses
         )
 
-    def is_in(self, text: str, place: int) -> bool:
-        """Whether a text, as it is, holds a match from a place on: no match is sure where there is none.
-
-        Raises:
-            SearchTimeout: it took too long.
-        """
-        try:
-            return self.compiled.pattern.search(text, place, concurrent=False, timeout=self.timeout_s) is not None
-        except TimeoutError:
-            raise SearchTimeout(self) from None
-
     def cut(self, start: int, end: int) -> int:
         """Return where a match ends for this rule."""
         return min(end, start + self.longest_chars) if self.compiled.is_cut else end
@@ -172,7 +164,8 @@ class Watch:
                 found += self.find_all(text, place)
                 alive[number] = (size, 0)
             return
-        search, end_group = probe.pattern.search, probe.end_group
+        pattern = probe.pattern
+        search, end_group = pattern.search, pattern.groups
         while True:
             try:
                 if size - place <= _UNTIMED_CHARS:
@@ -211,30 +204,65 @@ class Watches:
         items: the rules by number.
         starts: which of them could begin at a place.
         context_chars: how much text before a place must be kept.
+        far_chars: how much text before what is kept the far rules look at; 0 where there are none.
+        far: the rules that look back further than what is kept.
         piece_chars: how much may come at once, so that no open rule's limit is passed unseen.
         is_open: whether any rule is open.
         alive: where they stand at the start of a run.
     """
 
-    __slots__ = ("alive", "context_chars", "is_late", "is_open", "items", "piece_chars", "starts")
+    __slots__ = ("alive", "context_chars", "far", "far_chars", "is_open", "items", "piece_chars", "starts")
 
-    def __init__(self, watches: Sequence[Watch]) -> None:
+    def __init__(self, watches: Sequence[Watch], *, context_chars: int | None = None) -> None:
+        """Take rules.
+
+        Args:
+            watches: the rules.
+            context_chars: how much text before a place is kept; None for all that any rule looks at.
+        """
         self.items = {watch.number: watch for watch in watches}
         self.alive: Alive = {watch.number: (0, 0) for watch in watches if watch.probe is None}
-        self.context_chars = max((watch.behind_chars for watch in watches), default=1)
+        behind_chars = max((watch.behind_chars for watch in watches), default=1)
+        self.context_chars = behind_chars if context_chars is None else context_chars
+        self.far_chars = behind_chars if behind_chars > self.context_chars else 0
+        self.far = frozenset(watch.number for watch in watches if watch.behind_chars > self.context_chars)
         limits = [watch.limit_chars for watch in watches if watch.is_open]
         self.is_open = bool(limits)
         self.piece_chars = min((*limits, _MAX_PIECE_CHARS))
         self.starts = StartTable(
-            [
-                (watch.number, watch.probe.pattern if watch.behind_chars == 1 else None, watch.compiled.starts)
-                for watch in watches
-                if watch.probe is not None
-            ]
+            [(watch.number, watch.probe, watch.compiled) for watch in watches if watch.probe is not None]
         )
 
-    def advance(self, text: str, place: int, alive: Alive) -> tuple[Alive, list[Match]]:
-        """Take what has come, and return what must be waited for and what is sure.
+    def find_due(self, text: str, place: int, alive: Alive) -> tuple[dict[int, int], dict[int, tuple[int, int]]]:
+        """Return the rules that must be looked for, each from a place on, and those that go on waiting, as in `alive`.
+
+        A rule that began to wait a few characters ago is mostly over by now, and no more than those are needed to see.
+        """
+        due: dict[int, int] = {}
+        known, find = self.starts.known.get, self.starts.find
+        old = alive
+        if alive:
+            young = {
+                number: start
+                for number, (start, told) in alive.items()
+                if place - start < MAX_CHARS - 1 and not told and self.items[number].probe is not None
+            }
+            if young:
+                old = {number: state for number, state in alive.items() if number not in young}
+                for at in range(min(young.values()), place):
+                    for number in find(text, at):
+                        if number in young and at >= young[number] and number not in due:
+                            due[number] = at
+        for at in range(place, len(text)):
+            rules = known(text[at - 1 : at + 1])
+            if (rules is None or rules) or not at:
+                for number in find(text, at):
+                    if number not in due and number not in old:
+                        due[number] = at
+        return due, old
+
+    def advance(self, text: str, place: int, alive: Alive, past: Sequence[str] = ()) -> tuple[Alive, list[Match], bool]:
+        """Take what has come, and return what must be waited for, what is sure, and whether more than `text` counted.
 
         A pure function of its arguments; all places are in the text given.
 
@@ -242,28 +270,39 @@ class Watches:
             text: what is kept of the run, and what has come.
             place: where what has come begins.
             alive: what had to be waited for.
+            past: pieces whose end is `text`, reaching back far enough for the far rules, or to the start of the run.
 
         Raises:
             SearchTimeout: a rule took too long.
         """
+        due, old = self.find_due(text, place, alive)
         left: Alive = {}
         found: list[Match] = []
-        due: dict[int, int] = {}
-        known, find = self.starts.known.get, self.starts.find
-        for at in range(place, len(text)):
-            rules = known(text[at - 1 : at + 1])
-            if (rules is None or rules) or not at:
-                for number in find(text, at):
-                    if number not in due and number not in alive:
-                        due[number] = at
-        items = self.items
-        for number, (start, told) in alive.items():
-            items[number].follow(text, start, told, left, found)
-        for number, at in due.items():
-            items[number].follow(text, at, 0, left, found)
-        return left, found
+        if not due and not old:
+            return left, found, False
+        items, far = self.items, self.far
+        seen = far and not far.isdisjoint((*due, *old))
+        if not seen:
+            for number, (start, told) in old.items():
+                items[number].follow(text, start, told, left, found)
+            for number, at in due.items():
+                items[number].follow(text, at, 0, left, found)
+            return left, found, False
+        whole, by = self.look_back(text, past)
+        for number, (start, told) in (*old.items(), *((number, (at, 0)) for number, at in due.items())):
+            if number in far:
+                far_left: Alive = {}
+                far_found: list[Match] = []
+                items[number].follow(whole, start + by, told + by if told else 0, far_left, far_found)
+                left |= {number: (start - by, max(0, told - by)) for number, (start, told) in far_left.items()}
+                found += [match.shift(-by) for match in far_found]
+            else:
+                items[number].follow(text, start, told, left, found)
+        return left, found, True
 
-    def advance_far(self, text: str, place: int, alive: Alive) -> tuple[Alive, list[Match]]:
+    def advance_far(
+        self, text: str, place: int, alive: Alive, past: Sequence[str] = ()
+    ) -> tuple[Alive, list[Match], bool]:
         """Do the same where much has come at once: what a match needs is looked for before its beginnings are.
 
         Raises:
@@ -271,53 +310,37 @@ class Watches:
         """
         left: Alive = {}
         found: list[Match] = []
-        absent = self.list_absent(text)
+        whole, by = self.look_back(text, past)
+        folded = fold(whole)
         for number, watch in self.items.items():
             start, told = alive.get(number, (place, 0))
-            if number in absent:
+            if not watch.can_end_in(folded):
                 # No match is there, so what is further back than a match and its look-ahead reach is no beginning.
                 start = max(start, len(text) - watch.reach_chars)
-            watch.follow(text, start, told, left, found)
-        return left, found
+            watch.follow(whole, start + by, told + by if told else 0, left, found)
+        if by:
+            left = {number: (start - by, max(0, told - by)) for number, (start, told) in left.items()}
+            found = [match.shift(-by) for match in found]
+        return left, found, True
 
-    def list_absent(self, text: str) -> frozenset[int]:
-        """Return the rules of which no whole match can stand in a text, by what every match holds."""
-        folded = fold(text)
-        return frozenset(number for number, watch in self.items.items() if not watch.can_end_in(folded))
+    def look_back(self, text: str, past: Sequence[str]) -> tuple[str, int]:
+        """Return a text with what came before it, as far as the far rules look, and how much that is."""
+        if not self.far:
+            return text, 0
+        whole = "".join(past)[-(len(text) + self.far_chars) :]
+        return whole, len(whole) - len(text)
 
-    def advance_late(
-        self, text: str, place: int, alive: Alive, absent: frozenset[int] = frozenset()
-    ) -> tuple[Alive, list[Match]]:
-        """Do the same for rules that may wait: one is followed only once a text that it needs has come.
-
-        Args:
-            text, place, alive: as for `advance`.
-            absent: rules of which no match can stand in the text, as far as that is known already.
-
-        Raises:
-            SearchTimeout: a rule took too long.
-        """
-        left: Alive = {}
-        found: list[Match] = []
-        folded = fold(text)
-        for number, watch in self.items.items():
-            start = alive.get(number, (place, 0))[0]
-            if watch.is_late and (number in absent or not (watch.can_end_in(folded) and watch.is_in(text, start))):
-                # No match is there yet, so what is further back than a match and its look-ahead reach is no beginning.
-                left[number] = (max(start, len(text) - watch.reach_chars), 0)
-            else:
-                watch.follow(text, start, 0, left, found)
-        return left, found
-
-    def finish(self, text: str, alive: Alive) -> list[Match]:
+    def finish(self, text: str, alive: Alive, past: Sequence[str] = ()) -> list[Match]:
         """Return the matches that were waited for, now that nothing more comes.
 
         Raises:
             SearchTimeout: a rule took too long.
         """
         found: list[Match] = []
-        for number, (start, _) in alive.items():
-            found += self.items[number].find_all(text, start)
+        if alive:
+            whole, by = self.look_back(text, past)
+            for number, (start, _) in alive.items():
+                found += [match.shift(-by) for match in self.items[number].find_all(whole, start + by)]
         return found
 
     def room(self, size: int, alive: Alive) -> int:

@@ -115,7 +115,7 @@ def test_feed_pattern_that_takes_too_long_blocks() -> None:
     """A search past its time is reported as what blocked, and nothing of the undecided text goes out."""
     found: list[Finding] = []
     guard = Holdback(StreamPlan([make_rule("r", "x(?:a|aa){1,90}c", "record")], timeout_s=0.01), found.append)
-    text = "x" + "a" * 80 + "bc" * 600
+    text = "x" + "a" * 80 + "bc" * 1_200
     assert guard.feed(text) == ""
     assert guard.is_blocked
     assert [f.action for f in found] == ["block"]
