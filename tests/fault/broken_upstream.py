@@ -181,6 +181,7 @@ def _pad(event: bytes) -> bytes:
 Build = Callable[[str, random.Random], Script]
 _GZIP_HEAD: Final = _raw_head("content-type: text/event-stream\r\ncontent-encoding: gzip\r\nconnection: close")
 _EMPTY: Final = "content-type: text/event-stream\r\ncontent-length: 0\r\nconnection: close"
+_JSON: Final = "content-type: application/json\r\ncontent-length: 2\r\nconnection: close"
 _COMMENT: Final = b": " + b"x" * 65_000 + b"\n\n"
 
 KINDS: Final[dict[str, Build]] = {
@@ -217,7 +218,7 @@ KINDS: Final[dict[str, Build]] = {
     "end-twice": lambda d, r: Script([*whole_stream(d), *whole_stream(d)[-1:]]),
     "data-behind-the-end": lambda d, r: Script([*whole_stream(d), *whole_stream(d)[:4]]),
     "empty": lambda d, r: Script([], head=_raw_head(_EMPTY)),
-    "wrong-type": lambda d, r: Script([b"{}"], head=_raw_head("content-type: application/json\r\ncontent-length: 2")),
+    "wrong-type": lambda d, r: Script([b"{}"], head=_raw_head(_JSON)),
     "gzip": lambda d, r: Script([_gzip(b"".join(whole_stream(d)))], "cut", _GZIP_HEAD),
     "gzip-that-is-none": lambda d, r: Script(whole_stream(d), "cut", _GZIP_HEAD),
     "error-only": lambda d, r: Script([_error(d), DONE]),
