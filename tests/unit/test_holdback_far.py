@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from holdback_oracle import LETTERS, judge, judge_hold, make_narrow_rules, make_rules
+from holdback_oracle import LETTERS, judge, judge_hold, make_narrow_rules, make_rule, make_rules
 
 from lukhas.moderation.holdback import Holdback, StreamPlan
 from lukhas.moderation.rule import Finding
@@ -63,3 +63,37 @@ def test_packaged_rules_find_the_same_however_long_the_pieces_are() -> None:
         guard = Holdback(plan, found.append)
         shown = "".join(guard.feed(text[start : start + size]) for start in range(0, len(text), size)) + guard.finish()
         assert (shown, {(one.rule, one.start, one.end) for one in found}) == expected, size
+
+
+def test_rules_that_look_far_back_agree_with_whole_scan() -> None:
+    """What stands before a match may have been released many pieces ago, and still counts."""
+    rules = [
+        make_rule("r0", "(?<=1[ab]{0,30}-)[ab]{2,3}", "redact"),
+        make_rule("r1", "(?i)(?<=(?:1a|1b) {1,200}-)b{1,2}(?=[ ]|$)", "redact", category="d"),
+        make_rule("r2", "(?<![ab]1)-a{2}+", "block"),
+        make_rule("r3", "(?<=1[ab ]{0,9}-)b[ab]", "tighten"),
+    ]
+    chance = random.Random(14)
+    for size in (12, 40, 300, 5_000):
+        for count in range(4, 0, -1):
+            text = "".join(chance.choices("ab1 -", weights=(4, 4, 2, 4, 3), k=size))
+            cuts = [(), range(1, size), *(sorted(chance.sample(range(1, size), 6)) for _ in range(4))]
+            judge(rules[:count], text, cuts)
+    judge(rules, "1a" + " " * 180 + "-b", [(), range(1, 184), (3,), (182,), (183,)])
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        pytest.param("postgres://app:s3cretPw@db.local/x", "postgres://[redacted:secret]@db.local/x", id="url"),
+        pytest.param("db_password = 'hunter2-and-9'", "db_password = '[redacted:secret]'", id="assignment"),
+        pytest.param("export DB_PASSWORD=hunter2-and-9", "export DB_PASSWORD=[redacted:secret]", id="environment"),
+    ],
+)
+def test_packaged_rule_leaves_what_stands_around_a_secret(text: str, shown: str) -> None:
+    """The reader sees what was there, streamed character by character after much else, as in one go."""
+    profile = load_rules().profile("standard", "output")
+    filler = FILLER * 4
+    assert profile.redact(filler + text, profile.scan(filler + text)) == filler + shown
+    guard = Holdback(StreamPlan(profile.rules), lambda _: None)
+    assert "".join(map(guard.feed, filler + text)) + guard.finish() == filler + shown
