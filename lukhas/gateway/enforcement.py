@@ -179,7 +179,8 @@ def limit_output(body: Mapping[str, Any], dialect: DialectName, capability: Capa
     sent = [name for name in names if read_field(body, name) is not None]
     for name in sent:
         value: Any = read_field(body, name)
-        if isinstance(value, int) and value > cap:
+        # Some servers read a number below zero as 'without end'.
+        if isinstance(value, int) and not 0 <= value <= cap:
             changed |= write_field({**body, **changed}, name, cap)
     if not sent:
         field = capability.field(dialect, "max_output_tokens")
@@ -194,7 +195,7 @@ def wish_output(call: Call) -> int | None:
     if names is None:
         return 0
     limits = [value for name in names if isinstance(value := read_field(call.body, name), int)]
-    return max(0, min(limits)) * call.choices if limits else None
+    return min(limits) * call.choices if limits and min(limits) >= 0 else None
 
 
 def count_prompt_bytes(call: Call, body_bytes: int) -> int:

@@ -200,10 +200,15 @@ class Pipeline:
 
         Raises:
             LimitReached: a limit of the key or its tenant does not hold it.
+            InvalidRequest: it asks for a number of answers that servers read in different ways.
         """
         meter = self._with.meter
         if not meter.is_limited(incoming.key):
             return None
+        count: Any = call.body.get("n") if call.dialect == "chat" else None
+        if count is not None and type(count) is not int:
+            # A server that reads "50" or 50.0 as 50 would answer more often than is reserved.
+            raise InvalidRequest("'n' must be a whole number.", param="n")
         size = count_prompt_bytes(call, len(incoming.body))
         # A style may add words of its own.
         styles = self._with.policies.policy.styles.values()
@@ -304,6 +309,8 @@ def _count_tokens(usage: object) -> int | None:
     if not isinstance(usage, dict):
         return None
     counts = cast("dict[str, int]", usage)
+    if any(count < 0 for count in counts.values()):
+        return None  # a counter that went wrong; what was reserved stays counted
     if "total_tokens" in counts:
         return counts["total_tokens"]
     parts = ("prompt_tokens", "completion_tokens", "input_tokens", "output_tokens")

@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 import pytest
-from conftest import Answer, Gateway
+from conftest import Answer, Gateway, Serve
 
 HELLO: list[dict[str, Any]] = [{"role": "user", "content": "hello"}]
 
@@ -196,3 +196,51 @@ def test_plain_answer_that_names_a_member_twice_goes_out_as_it_was_judged(gatewa
 
     assert answer.json["choices"][0]["message"]["content"] == "fine"
     assert TOKEN.encode() not in answer.body
+
+
+def limit_tokens(gateway: Gateway) -> tuple[str, str]:
+    """Make a key with a daily budget; return the path of its limits, and its secret."""
+    made, secret = gateway.runtime.keys.create("of a test", "default", (), None)
+    place = f"/api/v1/limits/keys/{made.key_id}"
+    tag = gateway.http("GET", place).headers["etag"]
+    limits = {"limits": {"tokens_per_day": 100_000}, "reason": "a test"}
+    assert gateway.http("PUT", place, limits, {"if-match": tag}).status == 200
+    return place, secret
+
+
+def test_limited_key_odd_number_of_answers_is_refused(serve: Serve) -> None:
+    """A lenient server takes "50" for 50, of which only one would be reserved."""
+    gateway = serve()
+    _, secret = limit_tokens(gateway)
+
+    assert [gateway.chat({"n": count}, key=secret).status for count in ("50", 50.0, True, 2)] == [400, 400, 400, 200]
+
+
+def test_limited_key_output_below_zero_is_capped(serve: Serve) -> None:
+    """Servers that read -1 as without end get the cap instead."""
+    gateway = serve()
+    _, secret = limit_tokens(gateway)
+
+    assert gateway.chat({"max_tokens": -1}, key=secret).status == 200
+
+    assert 0 < gateway.sent()["max_tokens"] <= 100_000
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        pytest.param({"total_tokens": -1_000_000}, id="total"),
+        pytest.param({"prompt_tokens": 100, "completion_tokens": -1_000_000}, id="part"),
+    ],
+)
+def test_usage_below_zero_leaves_the_reservation_counted(serve: Serve, usage: dict[str, int]) -> None:
+    """An upstream whose counter went wrong makes no call free."""
+    gateway = serve()
+    place, secret = limit_tokens(gateway)
+    message = {"role": "assistant", "content": "ok"}
+    choice = {"index": 0, "message": message, "finish_reason": "stop"}
+    gateway.upstream.reply(json={"id": "c", "choices": [choice], "usage": usage})
+
+    assert gateway.chat({"max_tokens": 500}, key=secret).status == 200
+
+    assert gateway.http("GET", place).json["usage"]["tokens_per_day"]["used"] >= 500
