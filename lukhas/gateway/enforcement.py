@@ -25,6 +25,7 @@ FIELDS: Final[Mapping[DialectName, Mapping[str, tuple[str, ...]]]] = {
     "moderations": {},
 }
 CHAT: Final = ChatDialect()
+OUTPUT: Final = "max_output_tokens"
 _WRITTEN_OUT: Final = ("tools", "functions", "response_format", "text")
 
 
@@ -63,6 +64,8 @@ def read_caller(
             if isinstance(value, str) and is_foreign_word(parameter, value):
                 continue  # another provider's word: an error only where a signal touches the parameter
             number = decode(parameter, name, value)
+            if parameter == OUTPUT and number < 1:
+                continue  # some servers read it as: no limit
             if parameter in found and spec.tighter is not None:
                 is_lower = spec.tighter == "lower"
                 number = min(number, found[parameter]) if is_lower else max(number, found[parameter])
@@ -166,6 +169,9 @@ def _write_parameter(
         return
     for name in sent:
         own = decode(parameter, name, read_field(body, name))
+        if parameter == OUTPUT and own < 1:
+            written[name] = capability.encode(parameter, decision.parameters[parameter])
+            continue
         # Every further spelling is limited by itself: any of them may be the one that the upstream reads.
         value = decision.parameters[parameter] if len(sent) == 1 else dispatcher.limit(decision, parameter, own)
         if value != own:

@@ -45,6 +45,8 @@ from lukhas.openai.wire import check_subject, encode_json
 from lukhas.vault.subjects import SubjectKind
 
 MAX_SIGNAL_HEADER_BYTES: Final = 4096
+# No call of today's models uses as many; a counter that went wrong must not use up a day's budget.
+_MOST_TOKENS: Final = 100_000_000
 _TOO_DEEP: Final = "The request is nested too deeply."
 
 
@@ -309,7 +311,7 @@ def _count_tokens(usage: object) -> int | None:
     if not isinstance(usage, dict):
         return None
     counts = cast("dict[str, int]", usage)
-    if any(count < 0 for count in counts.values()):
+    if any(not 0 <= count <= _MOST_TOKENS for count in counts.values()):
         return None  # a counter that went wrong; what was reserved stays counted
     if "total_tokens" in counts:
         return counts["total_tokens"]

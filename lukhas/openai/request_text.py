@@ -163,7 +163,7 @@ class RequestText:
             elif isinstance(one, str) and one:
                 if holder in _OBJECTS:
                     self.objects.append(ObjectRef(_OBJECTS[holder], one, place))
-                elif holder not in _PAYLOADS and not one.startswith("data:") and not _is_structure(holder, one):
+                elif holder not in _PAYLOADS and not _is_payload(one) and not _is_structure(holder, one):
                     self.texts.append(Text(point, place, one, self.group))
 
     def gather_object(self, name: str, value: Any) -> bool:
@@ -179,6 +179,11 @@ class RequestText:
             if isinstance(entry, str) and entry:
                 self.objects.append(ObjectRef(kind, entry, place))
         return True
+
+
+def _is_payload(value: str) -> bool:
+    # A sentence that begins with `data:` is a sentence.
+    return value.startswith("data:") and " " not in value
 
 
 @lru_cache(_REMEMBERED_LISTS)

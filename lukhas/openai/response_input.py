@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, cast
 
 import msgspec
 
+from lukhas.errors import InvalidRequest
 from lukhas.openai.call import Media, ObjectRef, Path, RequestPoint, Text, walk_strings
 from lukhas.openai.wire import encode_json
 
@@ -231,16 +232,26 @@ def _name_item(found: RequestContent, item: dict[str, Any], kind: str, path: Pat
 
 def _name_top_objects(found: RequestContent, body: Mapping[str, Any]) -> None:
     previous: Any = body.get("previous_response_id")
-    if isinstance(previous, str) and previous:
+    if previous is not None and not isinstance(previous, str):
+        raise _not_an_id("previous_response_id")
+    if previous:
         found.objects.append(ObjectRef("response", previous, ("previous_response_id",)))
     for name in ("conversation", "prompt"):
         holder: Any = body.get(name)
+        named: Any = cast("dict[str, Any]", holder).get("id") if isinstance(holder, dict) else holder
+        if holder is not None and not isinstance(named, str):
+            # Whose it is could not be judged, and upstream may read it otherwise.
+            raise _not_an_id(name)
         if isinstance(holder, str) and holder and name == "conversation":
             found.objects.append(ObjectRef(name, holder, (name,)))
         elif isinstance(holder, dict):
             given: Any = cast("dict[str, Any]", holder).get("id")
             if isinstance(given, str) and given:
                 found.objects.append(ObjectRef(name, given, (name, "id")))
+
+
+def _not_an_id(field: str) -> InvalidRequest:
+    return InvalidRequest(f"'{field}' must name one object by its id.", param=field)
 
 
 def _type_of(value: Any) -> str:

@@ -26,7 +26,7 @@ CALLER = st.fixed_dictionaries(
     optional={
         "temperature": st.none() | st.floats(-1, 3),
         "top_p": st.none() | st.floats(0, 1),
-        "max_tokens": st.none() | st.integers(-5, 10_000),
+        "max_tokens": st.none() | st.integers(1, 10_000),
         "max_completion_tokens": st.none() | st.integers(1, 10_000),
         "reasoning_effort": st.sampled_from(["minimal", "low", "medium", "high"]),
         "presence_penalty": st.floats(-2, 2),
@@ -62,6 +62,14 @@ def test_risk_caps_every_spelling_that_is_sent(body: dict[str, Any], risk: float
         assert sent["temperature"] <= 1 - 0.85 * risk + 1e-9
     if sent.get("top_p") is not None:
         assert sent["top_p"] <= max(0.2, 1 - 0.8 * risk) + 1e-9
+
+
+@pytest.mark.parametrize("unlimited", [-1, 0])
+def test_limit_that_means_none_is_capped_where_a_signal_limits(unlimited: int) -> None:
+    """Some servers read -1 as unlimited, so it is no tighter than what a signal asks for."""
+    body = {"model": "other", "messages": MESSAGES, "max_tokens": unlimited}
+    assert apply(body, {"stress": 1.0}).body["max_tokens"] == 800
+    assert apply(body, {}).body["max_tokens"] == unlimited
 
 
 @given(CALLER)
