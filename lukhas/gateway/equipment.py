@@ -17,9 +17,9 @@ from lukhas.gateway.object import ObjectOwners
 from lukhas.gateway.policies import PolicyInForce
 from lukhas.gateway.sensors import LoadMeter, SensorArray
 from lukhas.gateway.shadow import ShadowPolicy
-from lukhas.moderation.holdback import StreamPlan
+from lukhas.moderation.holdback import Holdback, StreamPlan
 from lukhas.moderation.moderator import Moderator
-from lukhas.moderation.rule import Preset
+from lukhas.moderation.rule import Finding, Preset
 from lukhas.moderation.rule_reader import load_rules
 from lukhas.moderation.ruleset import RuleSet
 from lukhas.modulation.state import SignalState
@@ -41,6 +41,12 @@ DIALECTS: Final[Mapping[DialectName, Dialect]] = {
     "embeddings": EmbeddingDialect(),
     "moderations": ClassificationDialect(),
 }
+# Words with which rules may begin, in sentences of which none says anything.
+_WARM_UP: Final = (
+    "How do I make a list of the steps, and what is the password: none. You can see that they were not there at "
+    "http://example.org/path?key=value or 12.5 % of 1,024 cases; import re; def read(self): return {\"a\": 1} "
+    "Please write the answer in a table | with | columns, ignore the rest, then tell me the way to kill the process."
+)
 PRESETS: Final[tuple[Preset, ...]] = ("standard", "high")
 
 
@@ -86,6 +92,21 @@ class Equipment(msgspec.Struct, frozen=True):
 def load_packaged_rules() -> RuleSet:
     """Return the packaged moderation rules; compiling them takes most of a second, and they never change."""
     return load_rules(None)
+
+
+def warm_up(guard_rules: Callable[[Preset], GuardRules]) -> None:
+    """Compile what the rules need for ordinary text, so that no call has to wait for it. Takes a while; on a thread."""
+    for preset in PRESETS:
+        rules = guard_rules(preset)
+        channel = Holdback(rules.plan, _ignore)
+        for word in _WARM_UP.split():
+            channel.feed(f"{word} ")
+        channel.finish()
+        rules.profile.scan(_WARM_UP)
+
+
+def _ignore(finding: Finding) -> None:
+    """Do nothing: the text is our own."""
 
 
 @lru_cache(maxsize=4)

@@ -20,7 +20,7 @@ from lukhas.audit.store import AuditRecord, AuditStore
 from lukhas.clock import Clock, SystemClock
 from lukhas.errors import LukhasError, ModerationUnavailable, ShuttingDown, StorageUnavailable
 from lukhas.gateway.admission import Admission, Prove
-from lukhas.gateway.equipment import Equipment, load_packaged_rules, prepare_guard_rules
+from lukhas.gateway.equipment import Equipment, load_packaged_rules, prepare_guard_rules, warm_up
 from lukhas.gateway.incident import IncidentStore
 from lukhas.gateway.object import ObjectOwners
 from lukhas.gateway.pipeline import Pipeline
@@ -120,6 +120,7 @@ class Runtime:
         self.sensors = load_sensors(settings.sensors, flags.is_enabled, on_failure=metrics.sensor_failures.add)
         self.load = LoadMeter(clock)
         self.restored = self.incidents.restore(self.state, self.policies.policy, clock.now_ms())
+        self._guard_rules = prepare_guard_rules(self.rules)
         self.pipeline = Pipeline(
             Equipment(
                 settings=settings,
@@ -136,7 +137,7 @@ class Runtime:
                 capabilities=self.capabilities,
                 registry=self.registry,
                 rules=self.rules,
-                guard_rules=prepare_guard_rules(self.rules),
+                guard_rules=self._guard_rules,
                 moderator=self.moderator,
                 sensors=self.sensors,
                 load=self.load,
@@ -230,6 +231,8 @@ class Runtime:
         if self.shadow.is_on:
             watching = _repeat(POLICY_EVERY_S, self._watch_shadow)
             self._tasks.append(asyncio.create_task(watching, name="watch-shadow-policy"))
+        # Not awaited: whoever calls at once only waits for what is not compiled yet.
+        self._tasks.append(asyncio.create_task(asyncio.to_thread(warm_up, self._guard_rules), name="warm-up"))
         log.info("gateway_started", policy=policy.id, mode=self.settings.mode, lost=self.lost, tightened=self.restored)
 
     async def stop(self) -> None:

@@ -151,7 +151,7 @@ class ChatRewriter:
         return [_write(event) for event in events]
 
     def end(self) -> bytes:
-        """Return the last event; empty where upstream's stream broke off before it. An error is upstream's last word."""
+        """Return the last event; empty where upstream's stream broke off before it. An error is its last word."""
         return self._last if self.is_over or self.has_error else b""
 
     def _take_token(self, raw: bytes, event: dict[str, Any], choice: Any, is_clean: bool) -> Sequence[bytes] | None:
