@@ -1,4 +1,6 @@
-"""A mock upstream that streams: `python stream.py PORT TOKENS`. Every POST gets that many token events, at once.
+"""A mock upstream that streams: `python stream.py PORT TOKENS [BETWEEN_MS]`. Every POST gets that many token events.
+
+Without the third argument they come all at once, else one by one, so far apart.
 
 Plain asyncio, so that it costs little beside what is measured; `/v1/models` answers 200.
 """
@@ -30,21 +32,23 @@ def read_tokens() -> list[str]:
     return re.findall(r"\s?\w{1,6}|\s?[^\w\s]{1,3}|\s+", text)
 
 
-def make_answer(pieces: list[str]) -> list[bytes]:
-    """Return a body in writes of at most 32 events."""
+def make_answer(pieces: list[str], together: int) -> list[bytes]:
+    """Return a body in writes of at most so many events."""
     events = [make_event({"role": "assistant", "content": ""})]
-    events += [make_event({"content": piece}) for piece in ["The ", *pieces]]
+    events += [make_event({"content": piece}) for piece in ["Hello", *pieces]]
     events.append(make_event({}, "stop"))
     done = b"data: [DONE]\n\n"
     events.append(b"%x\r\n%b\r\n0\r\n\r\n" % (len(done), done))
-    return [b"".join(events[at : at + 32]) for at in range(0, len(events), 32)]
+    return [b"".join(events[at : at + together]) for at in range(0, len(events), together)]
 
 
-async def serve(port: int, tokens: int) -> None:
+async def serve(port: int, tokens: int, between_s: float) -> None:
     """Answer until the process is ended."""
     pieces = read_tokens()
     # Different answers, or the guard would know each piece from the time before.
-    answers = itertools.cycle([make_answer(pieces[at : at + tokens]) for at in range(0, ANSWERS * tokens, tokens)])
+    answers = itertools.cycle(
+        [make_answer(pieces[at : at + tokens], 1 if between_s else 32) for at in range(0, ANSWERS * tokens, tokens)]
+    )
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -61,6 +65,8 @@ async def serve(port: int, tokens: int) -> None:
                 for block in next(answers):
                     writer.write(block)
                     await writer.drain()
+                    if between_s:
+                        await asyncio.sleep(between_s)
         except (asyncio.IncompleteReadError, ConnectionError):
             writer.close()
 
@@ -69,4 +75,4 @@ async def serve(port: int, tokens: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2]), float((*sys.argv, "0")[3]) / 1000))
