@@ -3,8 +3,8 @@
 python tools/measure_moderation.py --clean manual=/usr/share/man/man1 --labelled prompts.jsonl [--half second] [--json]
 
 Clean text is any folder of text files (gzip too): every finding that acts there counts as false. Labelled text is JSON
-lines of `{"text": ..., "category": ..., "point": "input"}`, where `category` is one of ours or `clean`. To write rules
-by one half of some data and report the other, texts are split by their SHA-256.
+lines of `{"text": ..., "category": ..., "point": "input"}`, where `category` is one of ours, `any` for harm of whatever
+kind, or `clean`. To write rules by one half of some data and report the other, texts are split by their SHA-256.
 """
 
 from __future__ import annotations
@@ -75,7 +75,9 @@ def measure_labelled(rules: RuleSet, path: Path, preset: Preset, half: Half) -> 
         category = case["category"]
         found = rules.profile(preset, cast(Point, case.get("point", "input"))).scan(case["text"])
         actions = {
-            f.action for f in found if category == "clean" or f.category.partition("/")[0] == category.partition("/")[0]
+            f.action
+            for f in found
+            if category in ("any", "clean") or f.category.partition("/")[0] == category.partition("/")[0]
         }
         outcome = next((action for action in ("block", "redact", "tighten", "record") if action in actions), "missed")
         counts.setdefault(category, Counter())[outcome] += 1
