@@ -87,14 +87,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """End with the table of skips, or hand it to tools/suite.py, which prints it last."""
     stats = terminalreporter.stats
     table = [[count, reason] for reason, count in sorted(Counter(map(_reason, stats.get("skipped", []))).items())]
-    passed, failed = len(stats.get("passed", [])), len(stats.get("failed", []))
-    counts = [f"{passed} passed", f"{failed} failed"]
-    counts += [
-        f"{len(stats[kind])} {name}" for kind, name in (("error", "errors"), ("skipped", "skipped")) if stats.get(kind)
-    ]
+    kinds = {"passed": "passed", "failed": "failed", "errors": "error", "skipped": "skipped"}
+    tally = {name: len(stats.get(kind, [])) for name, kind in kinds.items()}
+    counts = [f"{tally[name]} {name}" for name in kinds if tally[name] or name in ("passed", "failed")]
     closing = f"{', '.join(counts)} in {time.monotonic() - config.stash[_started]:.1f}s"
     if report := config.stash[_home][1].get("LUKHAS_TEST_REPORT"):
-        Path(report).write_text(json.dumps({"skipped": table, "closing": closing}), "utf-8")
+        Path(report).write_text(json.dumps({"skipped": table, "closing": closing, "counts": tally}), "utf-8")
     elif table:
         terminalreporter.section("what was skipped, and why")
         for count, reason in table:

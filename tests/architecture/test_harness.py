@@ -158,3 +158,19 @@ def test_gate_core_branches_are_held_apart_from_the_rest(branches: tuple[int, in
     assert core.branches == pytest.approx(100 * branches[0] / branches[1])
     assert rest.holds
     assert (rest.lines, rest.branches) == (90.0, 90.0)
+
+
+def test_suite_runs_every_folder_of_tests_once() -> None:
+    """A folder that no part names would never run in CI."""
+    folders = {path.parent.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").rglob("test_*.py")}
+    named = [name for part in suite.PARTS for name in part]
+    assert sorted(named) == sorted(folders)
+
+
+def test_parts_join_into_one_report() -> None:
+    """Counts and skips add up; a kind that did not occur is not told, but for the two that always are."""
+    one = {"skipped": [[2, "no redis"]], "counts": {"passed": 5, "failed": 0, "errors": 0, "skipped": 2}}
+    other = {"skipped": [[1, "no redis"]], "counts": {"passed": 7, "failed": 1, "errors": 0, "skipped": 1}}
+    joined = suite.join_reports([one, other], 12.34)
+    assert joined["closing"] == "12 passed, 1 failed, 3 skipped in 12.3s"
+    assert joined["skipped"] == [[3, "no redis"]]

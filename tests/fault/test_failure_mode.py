@@ -98,7 +98,7 @@ def test_upstream_error_status_comes_through(scene: Scene) -> None:
 @pytest.mark.parametrize("mode", ["down", "hang", "garbage", "error"])
 def test_moderation_api_that_fails_stops_calls_before_the_upstream(scene: Scene, mode: str) -> None:
     """503, nothing sent, on record, not ready; it is asked again without any caller, and then all is well."""
-    failures = metric(scene.gateway, 'lukhas_moderation_failures_total{result="input"}')
+    failures = metric(scene.gateway, 'lukhas_moderation_failures_total{point="input"}')
     if mode == "down":
         scene.moderation.stop()
     scene.moderation.mode = mode
@@ -109,7 +109,7 @@ def test_moderation_api_that_fails_stops_calls_before_the_upstream(scene: Scene,
     assert scene.outcome(answer)["error"] == "moderation_unavailable"
     decision = scene.gateway.document(answer.headers["x-lukhas-audit-id"])["decision"]
     assert decision["moderation"]["moderator"] == "failed"
-    assert metric(scene.gateway, 'lukhas_moderation_failures_total{result="input"}') == failures + 1
+    assert metric(scene.gateway, 'lukhas_moderation_failures_total{point="input"}') == failures + 1
     assert ready(scene.gateway) == (503, "unavailable", {"moderation"})
     scene.moderation.mode = "pass"
     if mode == "down":
