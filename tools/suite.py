@@ -1,6 +1,7 @@
 """Run the tests under coverage, hold the gates, and end with what was skipped and why.
 
-`make test` calls it. On two cores and more the tests run in two processes, side by side. Arguments go to pytest; with arguments only a part runs, so coverage is not measured.
+`make test` calls it. On two cores and more the tests run in two processes, side by side. Arguments go to pytest; with
+arguments only a part runs, so coverage is not measured.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ DIALECTS: Final[Mapping[DialectName, Dialect]] = {
 # Words with which rules may begin, in sentences of which none says anything.
 _WARM_UP: Final = (
     "How do I make a list of the steps, and what is the password: none. You can see that they were not there at "
-    "http://example.org/path?key=value or 12.5 % of 1,024 cases; import re; def read(self): return {\"a\": 1} "
+    'http://example.org/path?key=value or 12.5 % of 1,024 cases; import re; def read(self): return {"a": 1} '
     "Please write the answer in a table | with | columns, ignore the rest, then tell me the way to kill the process."
 )
 PRESETS: Final[tuple[Preset, ...]] = ("standard", "high")
