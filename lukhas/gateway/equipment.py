@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final, cast
@@ -19,7 +20,7 @@ from lukhas.gateway.sensors import LoadMeter, SensorArray
 from lukhas.gateway.shadow import ShadowPolicy
 from lukhas.moderation.holdback import Holdback, StreamPlan
 from lukhas.moderation.moderator import Moderator
-from lukhas.moderation.rule import Finding, Preset
+from lukhas.moderation.rule import POINTS, Finding, Preset
 from lukhas.moderation.rule_reader import load_rules
 from lukhas.moderation.ruleset import RuleSet
 from lukhas.modulation.state import SignalState
@@ -41,6 +42,7 @@ DIALECTS: Final[Mapping[DialectName, Dialect]] = {
     "embeddings": EmbeddingDialect(),
     "moderations": ClassificationDialect(),
 }
+_PAUSE_S: Final = 0.01
 # Words with which rules may begin, in sentences of which none says anything.
 _WARM_UP: Final = (
     "How do I make a list of the steps, and what is the password: none. You can see that they were not there at "
@@ -94,15 +96,20 @@ def load_packaged_rules() -> RuleSet:
     return load_rules(None)
 
 
-def warm_up(guard_rules: Callable[[Preset], GuardRules]) -> None:
-    """Compile what the rules need for ordinary text, so that no call has to wait for it. Takes a while; on a thread."""
+def warm_up(rules: RuleSet, guard_rules: Callable[[Preset], GuardRules]) -> None:
+    """Compile what the rules need for ordinary text, so that no call waits for it. Takes seconds; on a thread.
+
+    It pauses after each step: compiling holds the interpreter's lock, and the first calls are not to wait for all of it.
+    """
     for preset in PRESETS:
-        rules = guard_rules(preset)
-        channel = Holdback(rules.plan, _ignore)
+        channel = Holdback(guard_rules(preset).plan, _ignore)
         for word in _WARM_UP.split():
             channel.feed(f"{word} ")
+            time.sleep(_PAUSE_S)
         channel.finish()
-        rules.profile.scan(_WARM_UP)
+        for point in POINTS:
+            rules.profile(preset, point).scan(_WARM_UP)
+            time.sleep(_PAUSE_S)
 
 
 def _ignore(finding: Finding) -> None:

@@ -197,8 +197,8 @@ class Governor:
         document["moderation"] = moderation
         if record.incidents:
             document["incidents"] = list(record.incidents)
-        for _, finding in screened.findings:
-            tools.metrics.findings.add("request", finding.category, finding.action)
+        for text, finding in screened.findings:
+            tools.metrics.findings.add(text.point, finding.category, finding.action)
         record.decide(document)
         guard = self._make_guard(record, call, decision, policy, subjects, allows, stripped)
         headers = self._answer_headers(record, decision, policy, stripped)

@@ -237,6 +237,8 @@ class Pipeline:
                 reservation.release()
         if record.incidents:
             outcome["incidents"] = list(record.incidents)
+        for finding in outcome.get("moderation", {}).get("findings", ()):
+            self._with.metrics.findings.add("output", finding["category"], finding["action"])
         if record.observation is not None:
             record.observation.is_violation = bool(record.incidents)
             self._with.sensors.learn(record.observation)

@@ -232,7 +232,9 @@ class Runtime:
             watching = _repeat(POLICY_EVERY_S, self._watch_shadow)
             self._tasks.append(asyncio.create_task(watching, name="watch-shadow-policy"))
         # Not awaited: whoever calls at once only waits for what is not compiled yet.
-        self._tasks.append(asyncio.create_task(asyncio.to_thread(warm_up, self._guard_rules), name="warm-up"))
+        self._tasks.append(
+            asyncio.create_task(asyncio.to_thread(warm_up, self.rules, self._guard_rules), name="warm-up")
+        )
         log.info("gateway_started", policy=policy.id, mode=self.settings.mode, lost=self.lost, tightened=self.restored)
 
     async def stop(self) -> None:
