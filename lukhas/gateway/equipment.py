@@ -99,7 +99,7 @@ def load_packaged_rules() -> RuleSet:
 def warm_up(rules: RuleSet, guard_rules: Callable[[Preset], GuardRules]) -> None:
     """Compile what the rules need for ordinary text, so that no call waits for it. Takes seconds; on a thread.
 
-    It pauses after each step: compiling holds the interpreter's lock, and the first calls are not to wait for all of it.
+    It pauses after each step: compiling holds the interpreter's lock, and first calls are not to wait for all of it.
     """
     for preset in PRESETS:
         channel = Holdback(guard_rules(preset).plan, _ignore)
