@@ -152,6 +152,26 @@ def _names(value: str) -> tuple[str, ...]:
     return tuple(name for name in (part.strip() for part in value.split(",")) if name)
 
 
+def _place(value: str) -> str:
+    """A folder or a bucket: `file:///folder`, `s3://bucket/prefix`; a bare path is a folder."""
+    if not value:
+        return value
+    parts = urlsplit(value)
+    if parts.scheme == "s3" and parts.netloc and not (parts.query or parts.fragment):
+        return value.rstrip("/")
+    if parts.scheme == "file" and not parts.netloc and parts.path.startswith("/"):
+        return value
+    if parts.scheme == "" and value.startswith(("/", "~")):
+        return Path(value).expanduser().as_uri()
+    raise ValueError("must be file:///folder, s3://bucket/prefix or an absolute path")
+
+
+def _origin(value: str) -> str:
+    if not value.isprintable() or "+" in value or any(c.isspace() for c in value) or len(value) > 200:
+        raise ValueError("must be a name without spaces and '+', such as example.com/audit")
+    return value
+
+
 def _host(value: str) -> str:
     if not value or any(c.isspace() for c in value):
         raise ValueError("must be a host name or an IP address")
@@ -236,6 +256,58 @@ class Settings:
     writer_deadline_s: float = _setting(5.0, _seconds(0.05, 600), "Longest wait for a durable record.")
     signal_entries_per_key: int = _setting(
         10_000, _integer(10, 10_000_000), "Signal emissions that one API key may hold alive."
+    )
+    audit_origin: str = _setting(
+        "", _origin, "Name of this log in its checkpoints, such as example.com/audit; empty makes one at first start."
+    )
+    audit_key: Secret | None = _setting(
+        None, _secret, "Ed25519 key that signs checkpoints (PEM, or 32 bytes as hex or base64).", secret=True
+    )
+    audit_checkpoint_every_s: float = _setting(10.0, _seconds(0.1, 3600), "Time between signed checkpoints.")
+    audit_ship: str = _setting(
+        "", _place, "Where checkpoints and tiles are shipped to: file:///folder or s3://bucket/prefix."
+    )
+    audit_on_failure: str = _setting(
+        "closed",
+        _choice("closed", "open"),
+        "closed refuses calls that cannot be recorded; open lets them pass, counts them, and records that later.",
+    )
+    audit_reserve_bytes: int = _setting(
+        16_000_000,
+        _integer(0, 10_000_000_000),
+        "Size of a file that is freed on a full disk, so that the last records of a shutdown fit.",
+    )
+    audit_jsonl: str = _setting(
+        "best_effort",
+        _choice("off", "best_effort", "required"),
+        "Whether records are also appended to audit.jsonl; required: a call waits for that too.",
+    )
+    audit_jsonl_path: Path | None = _setting(
+        None, _optional_path, "The JSONL file; empty means audit.jsonl in the data directory."
+    )
+    audit_jsonl_fsync: bool = _setting(False, _switch, "true: each batch of lines is synced to the disk.")
+    audit_jsonl_max_bytes: int = _setting(
+        256_000_000, _integer(10_000, 1_000_000_000_000), "Size at which the JSONL file is rotated."
+    )
+    audit_jsonl_keep: int = _setting(8, _integer(0, 1_000_000), "Rotated JSONL files that are kept; 0 keeps all.")
+    audit_search: bool = _setting(True, _switch, "Whether records are indexed for search.")
+    audit_content: bool = _setting(
+        False, _switch, "true: texts of calls are kept, redacted and encrypted under their subjects' keys."
+    )
+    audit_content_max_bytes: int = _setting(
+        64_000, _integer(100, 10_000_000), "Most bytes of one request or answer that are kept."
+    )
+    audit_archive: str = _setting(
+        "", _place, "Where sealed months are archived to: file:///folder or s3://bucket/prefix."
+    )
+    audit_retention_months: int = _setting(
+        0, _integer(0, 1200), "Months after which archived records are pruned from the database; 0 keeps all."
+    )
+    audit_retention_min_months: int = _setting(
+        6, _integer(1, 1200), "Months that no retention setting or prune may undercut."
+    )
+    redaction: Path | None = _setting(
+        None, _optional_path, "YAML file that extends what is redacted before records are made."
     )
     drain_timeout_s: float = _setting(30.0, _seconds(0, 3600), "Time that calls in flight get at shutdown.")
     log_level: str = _setting("info", _choice("debug", "info", "warning", "error"), "Least severe log line written.")
@@ -328,6 +400,12 @@ def load_settings(
             "LUKHAS_AUTH=off is refused unless the gateway listens on loopback.",
             hint="Set LUKHAS_HOST=127.0.0.1, or leave LUKHAS_AUTH on.",
             param="LUKHAS_AUTH",
+        )
+    if 0 < settings.audit_retention_months < settings.audit_retention_min_months:
+        raise SettingsError(
+            f"LUKHAS_AUDIT_RETENTION_MONTHS is under the minimum of {settings.audit_retention_min_months}.",
+            hint="Raise it, or lower LUKHAS_AUDIT_RETENTION_MIN_MONTHS where the law that binds you allows it.",
+            param="LUKHAS_AUDIT_RETENTION_MONTHS",
         )
     origins = {name: raw[name][1] if name in raw else "default" for name in known}
     return Loaded(settings, origins, path)

@@ -116,6 +116,17 @@ class Metrics(Collector):
         )
         self.writer_depth = Gauge("lukhas_writer_queue_rows", "Rows that wait for the database.")
         self.log_size = Gauge("lukhas_audit_records", "Records in the audit log.")
+        self.checkpoint_time = Gauge(
+            "lukhas_audit_checkpoint_timestamp_seconds", "When the newest checkpoint was signed, in seconds since 1970."
+        )
+        self.checkpoint_size = Gauge("lukhas_audit_checkpoint_records", "Records that the newest checkpoint covers.")
+        self.shipped_size = Gauge(
+            "lukhas_audit_shipped_records", "Records that the newest shipped checkpoint covers; 0 where none is."
+        )
+        self.jsonl_lag = Gauge("lukhas_audit_jsonl_lag_records", "Records that are not in the JSONL file yet.")
+        self.search_lag = Gauge("lukhas_audit_search_lag_records", "Records that are not indexed for search yet.")
+        self.audit_failures = Counter("lukhas_audit_failures", "Failures of what runs beside the log.", "part")
+        self.unrecorded = Counter("lukhas_unrecorded_calls", "Calls that passed unrecorded, as the setting allows.")
         self.signal_entries = Gauge("lukhas_signal_entries", "Living signal emissions.")
         self.registry = CollectorRegistry(auto_describe=True)
         self.registry.register(self)

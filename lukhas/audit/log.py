@@ -14,11 +14,12 @@ import msgspec
 from sqlalchemy import Connection
 
 from lukhas.audit import statement
-from lukhas.audit.merkle import append_leaf, leaf_hash, pack_frontier, unpack_frontier
+from lukhas.audit.merkle import append_closing, append_leaf, leaf_hash, pack_frontier, unpack_frontier
 from lukhas.audit.record import Entry, splice_tail
 from lukhas.errors import IntegrityError
 
 _MOST_SEQUENCES: Final = 50_000
+_LAST_OF_TILE: Final = 255
 
 
 class Appended(msgspec.Struct, frozen=True, gc=False):
@@ -42,6 +43,10 @@ class _Plan(NamedTuple):
     rows: list[statement.Row]
     answers: list[Appended]
     peaks: list[bytes]
+    last: bytes | None
+    open_tile: list[bytes]
+    tiles: list[statement.Tile]
+    nodes: list[statement.Node]
     sequences: dict[str, int]
     opened: list[OpenDecision]
     closed: list[OpenDecision]
@@ -54,6 +59,8 @@ class AuditLog:
         self._size = -1  # matches no head, so that the first batch reads it
         self._frontier = b""
         self._peaks: list[bytes] = []
+        self._last: bytes | None = None
+        self._open_tile: list[bytes] = []
         self._sequences: dict[str, int] = {}
         self._serving = False
         self._open: dict[str, OpenDecision] = {}
@@ -112,6 +119,10 @@ class AuditLog:
             known.update(statement.read_sequences(connection, sorted(unknown)))
         index = max(self._size, 0)
         peaks = self._peaks.copy()
+        last = self._last
+        open_tile = self._open_tile.copy()
+        tiles: list[statement.Tile] = []
+        nodes: list[statement.Node] = []
         sequences: dict[str, int] = {}
         rows: list[statement.Row] = []
         answers: list[Appended] = []
@@ -120,9 +131,16 @@ class AuditLog:
         for audit_id, kind, tenant, key_id, time_ms, head in entries:
             sequence = (sequences.get(key_id) or known[key_id]) + 1
             sequences[key_id] = sequence
-            data = splice_tail(head, index, sequence)
-            leaf = leaf_hash(data)
-            append_leaf(peaks, index, leaf)
+            data = splice_tail(head, index, sequence, last)
+            last = leaf = leaf_hash(data)
+            open_tile.append(leaf)
+            if index & _LAST_OF_TILE == _LAST_OF_TILE:
+                tiles.append((index >> 8, b"".join(open_tile)))
+                open_tile.clear()
+                for level, node in enumerate(append_closing(peaks, index, leaf), start=1):
+                    nodes.append((level, index >> 8 * level, node))
+            else:
+                append_leaf(peaks, index, leaf)
             rows.append((index, audit_id, kind, tenant, time_ms, leaf, data))
             answers.append(Appended(audit_id, index, sequence, leaf))
             if self._serving:
@@ -131,7 +149,7 @@ class AuditLog:
                 elif kind == "outcome" and (one := self._open.get(audit_id)):
                     closed.append(one)
             index += 1
-        return _Plan(rows, answers, peaks, sequences, opened, closed)
+        return _Plan(rows, answers, peaks, last, open_tile, tiles, nodes, sequences, opened, closed)
 
     def _apply(self, connection: Connection, plan: _Plan) -> bool:
         size = self._size + len(plan.rows)
@@ -141,6 +159,8 @@ class AuditLog:
             return False
         statement.write_sequences(connection, plan.sequences)
         statement.insert_rows(connection, plan.rows)
+        if plan.tiles:
+            statement.write_tiles(connection, plan.tiles, plan.nodes)
         return True
 
     def _find_watermark(self, plan: _Plan, size: int) -> int:
@@ -155,6 +175,8 @@ class AuditLog:
         self._size += len(plan.rows)
         self._peaks = plan.peaks
         self._frontier = pack_frontier(plan.peaks)
+        self._last = plan.last
+        self._open_tile = plan.open_tile
         self._sequences.update(plan.sequences)
         self._staged.append(plan)
         if not self._serving:
@@ -173,6 +195,14 @@ class AuditLog:
             self._peaks = unpack_frontier(frontier, size)
         except ValueError as wrong:
             raise IntegrityError("The audit log's stored head does not fit its size.") from wrong
+        self._open_tile = statement.read_leaves(connection, size & ~_LAST_OF_TILE, size)
+        if len(self._open_tile) != size & _LAST_OF_TILE:
+            raise IntegrityError("The audit log has fewer records than its head says.", hint="Run: lukhas audit verify")
+        if self._open_tile:
+            self._last = self._open_tile[-1]
+        else:
+            tile = statement.read_tile(connection, 0, (size >> 8) - 1)
+            self._last = None if tile is None else tile[-32:]
         self._size = size
         self._frontier = frontier
         self._sequences.clear()

@@ -43,6 +43,24 @@ def append_leaf(peaks: list[bytes], size: int, leaf: bytes) -> None:
     peaks.append(leaf)
 
 
+def append_closing(peaks: list[bytes], size: int, leaf: bytes) -> list[bytes]:
+    """Add one leaf's hash as `append_leaf` does, and return the roots of the tiles that it completes.
+
+    Returns:
+        The hash at height 8 that covers the leaf, then the one at height 16 and so on, as far as they are complete.
+    """
+    height = 0
+    closed: list[bytes] = []
+    while size & 1:
+        leaf = node_hash(peaks.pop(), leaf)
+        size >>= 1
+        height += 1
+        if height % 8 == 0:
+            closed.append(leaf)
+    peaks.append(leaf)
+    return closed
+
+
 def fold_root(peaks: Sequence[bytes]) -> bytes:
     """Return the tree's root from its frontier; of an empty tree, SHA-256 of nothing."""
     if not peaks:

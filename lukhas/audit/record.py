@@ -1,7 +1,8 @@
 """The bytes of one audit record: canonical JSON, at most 60,000 bytes, with a fixed-width tail.
 
 These bytes are stored as they are, exported as one JSON line, and hashed as one leaf. The tail names the record's
-place and is spliced in under the log's lock, so everything else is encoded before; its key, "tree", sorts last.
+place, and the leaf hash of the record before it, so that lines alone show which of them was edited. It is spliced in
+under the log's lock, so everything else is encoded before; its key, "tree", sorts last. Schema 1 had no "previous".
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ import msgspec
 from lukhas.audit.plain import Plain, encode_sorted, to_plain
 from lukhas.clock import format_utc
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 LARGEST_RECORD_BYTES: Final = 60_000
-_TAIL: Final = b'%b,"tree":{"index":"%016d","sequence":"%016d"}}'
-_TAIL_BYTES: Final = 80
+NOTHING_BEFORE: Final = "0" * 64
+_TAIL: Final = b'%b,"tree":{"index":"%016d","previous":"%b","sequence":"%016d"}}'
+_TAIL_BYTES: Final = 145
 # A caller's text may stand in the envelope; the body has all the room that these leave.
 _LONGEST_NAME: Final = 256
 _MOST_ITEMS: Final = (256, 64, 16, 4, 1)
@@ -115,15 +117,16 @@ def encode_record(record: AuditRecord) -> Entry:
     return Entry(record.audit_id, record.kind, record.tenant, record.key_id, record.time_ms, encoded[:-1])
 
 
-def splice_tail(head: bytes, index: int, sequence: int) -> bytes:
+def splice_tail(head: bytes, index: int, sequence: int, previous: bytes | None = None) -> bytes:
     """Return the record's final bytes.
 
     Args:
         head: an `Entry`'s head.
         index: the leaf's index in the log, from 0.
         sequence: the record's number among those of its key, from 1.
+        previous: leaf hash of the record before it, 32 bytes; None before the first.
     """
-    return _TAIL % (head, index, sequence)
+    return _TAIL % (head, index, (previous.hex() if previous else NOTHING_BEFORE).encode(), sequence)
 
 
 def parse_record(data: bytes) -> dict[str, Any]:

@@ -12,12 +12,18 @@ from typing import Any, Final
 
 from sqlalchemy import Connection
 
+from lukhas.errors import IntegrityError
+
 _COLUMNS: Final = "leaf_index, audit_id, kind, tenant, time_ms, leaf_hash, data"
 _WIDTH: Final = 7
 _LARGEST_INSERT: Final = 256
 _NO_ROW: Final = (None,) * _WIDTH
 
 Row = tuple[int, str, str, str, int, bytes, bytes]
+Tile = tuple[int, bytes]
+"""Place and the 256 leaf hashes of a full tile of level 0."""
+Node = tuple[int, int, bytes]
+"""Level of the tile, the hash's place among all of that level, and the hash."""
 
 
 def move_head(connection: Connection, old: tuple[int, bytes], new: tuple[int, bytes], open_from: int | None) -> bool:
@@ -53,6 +59,44 @@ def read_leaf(connection: Connection, index: int) -> bytes | None:
     sql = f"SELECT leaf_hash FROM audit_record WHERE leaf_index = {int(index)}"  # noqa: S608 - a number
     found = connection.exec_driver_sql(sql).scalar()
     return None if found is None else bytes(found)
+
+
+def read_leaves(connection: Connection, start: int, end: int) -> list[bytes]:
+    """Return the leaf hashes from `start` up to, not including, `end`; fewer where records are missing."""
+    sql = (
+        f"SELECT leaf_hash FROM audit_record WHERE leaf_index >= {int(start)} AND leaf_index < {int(end)} "  # noqa: S608
+        "ORDER BY leaf_index"
+    )
+    return [bytes(row[0]) for row in connection.exec_driver_sql(sql)]
+
+
+def read_tile(connection: Connection, level: int, place: int) -> bytes | None:
+    """Return the hashes of one stored tile, 32 bytes each; None where there is none.
+
+    Level 0 is stored when its 256 hashes are there; higher levels grow.
+    """
+    sql = f"SELECT hashes FROM audit_tile WHERE level = {int(level)} AND tile_index = {int(place)}"  # noqa: S608
+    found = connection.exec_driver_sql(sql).scalar()
+    return None if found is None else bytes(found)
+
+
+def write_tiles(connection: Connection, tiles: Sequence[Tile], nodes: Sequence[Node]) -> None:
+    """Store full tiles of level 0, and append the nodes above them to theirs."""
+    mark = "%s" if connection.dialect.name == "postgresql" else "?"
+    insert = f"INSERT INTO audit_tile (level, tile_index, hashes) VALUES ({mark}, {mark}, {mark})"  # noqa: S608
+    for place, hashes in tiles:
+        connection.exec_driver_sql(insert, (0, place, hashes))
+    update = f"UPDATE audit_tile SET hashes = {mark} WHERE level = {mark} AND tile_index = {mark}"  # noqa: S608
+    for level, place, node in nodes:
+        if place & 255 == 0:
+            connection.exec_driver_sql(insert, (level, place >> 8, node))
+            continue
+        hashes = read_tile(connection, level, place >> 8)
+        if hashes is None or len(hashes) != 32 * (place & 255):
+            raise IntegrityError(
+                f"The audit log's tile {place >> 8} of level {level} is not whole.", hint="Run: lukhas audit verify"
+            )
+        connection.exec_driver_sql(update, (hashes + node, level, place >> 8))
 
 
 def read_sequences(connection: Connection, key_ids: Sequence[str]) -> dict[str, int]:

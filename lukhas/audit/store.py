@@ -11,8 +11,9 @@ import msgspec
 from lukhas.audit import statement
 from lukhas.audit.facade import audit_log_read, audit_log_write
 from lukhas.audit.log import Appended, AuditLog, OpenDecision
-from lukhas.audit.merkle import fold_root, leaf_hash, unpack_frontier
+from lukhas.audit.merkle import leaf_hash
 from lukhas.audit.record import AuditRecord, Entry, encode_record, parse_record
+from lukhas.audit.source import RecordSource
 from lukhas.clock import Clock
 from lukhas.errors import IntegrityError
 from lukhas.ids import check_id
@@ -45,9 +46,14 @@ class StoredRecord(msgspec.Struct, frozen=True):
 
 
 class AuditStore:
-    """Appends records durably, and reads them by id. Bodies must be redacted before they come here."""
+    """Appends records durably, and reads them by id. Bodies must be redacted before they come here.
+
+    Attributes:
+        source: the log in its order.
+    """
 
     def __init__(self, database: Database, writer: GroupCommitWriter, clock: Clock) -> None:
+        self.source = RecordSource(database)
         self._database = database
         self._writer = writer
         self._clock = clock
@@ -127,12 +133,7 @@ class AuditStore:
             StorageUnavailable: the database cannot be read.
             IntegrityError: the stored head does not fit its size.
         """
-        with self._database.reading() as connection:
-            size, frontier, _ = statement.read_head(connection)
-        try:
-            return size, fold_root(unpack_frontier(frontier, size))
-        except ValueError as wrong:
-            raise IntegrityError("The audit log's stored head does not fit its size.") from wrong
+        return self.source.head()
 
     def close_lost(self) -> int:
         """Close decisions that have no outcome, as a crash leaves them, and keep the watermark from now on.

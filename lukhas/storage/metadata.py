@@ -70,6 +70,47 @@ AUDIT_CHECKPOINT: Final = Table(
     Column("note", LargeBinary, nullable=False),
 )
 
+AUDIT_KEY: Final = Table(
+    "audit_key",
+    MAIN,
+    Column("verifier", Text, primary_key=True),
+    Column("origin", Text, nullable=False),
+    Column("sealed", LargeBinary, nullable=True),
+    Column("created_ms", BigInteger, nullable=False),
+)
+
+AUDIT_CONTENT: Final = Table(
+    "audit_content",
+    MAIN,
+    Column("audit_id", Text, nullable=False),
+    Column("part", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("session", Text, nullable=True),
+    Column("end_user", Text, nullable=True),
+    Column("time_ms", BigInteger, nullable=False),
+    Column("nonce", LargeBinary, nullable=False),
+    Column("sealed", LargeBinary, nullable=False),
+    PrimaryKeyConstraint("audit_id", "part"),
+    Index("audit_content_by_session", "session"),
+    Index("audit_content_by_user", "end_user"),
+    Index("audit_content_by_time", "time_ms"),
+)
+
+AUDIT_SEGMENT: Final = Table(
+    "audit_segment",
+    MAIN,
+    Column("name", Text, primary_key=True),
+    Column("first_index", BigInteger, nullable=False),
+    Column("end_index", BigInteger, nullable=False),
+    Column("root", LargeBinary, nullable=False),
+    Column("sealed_ms", BigInteger, nullable=False),
+    Column("archive", Text, nullable=True),
+    Column("archive_sha256", Text, nullable=True),
+    Column("archive_bytes", BigInteger, nullable=True),
+    Column("archived_ms", BigInteger, nullable=True),
+    Column("pruned_ms", BigInteger, nullable=True),
+)
+
 API_KEY: Final = Table(
     "api_key",
     MAIN,
@@ -179,6 +220,26 @@ SUBJECT: Final = Table(
     Column("sub_id", Text, nullable=False, unique=True),
     Column("kind", Text, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
+)
+
+SUBJECT_KEY: Final = Table(
+    "subject_key",
+    VAULT,
+    Column("sub_id", Text, primary_key=True),
+    Column("wrapped", LargeBinary, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+)
+
+ERASURE: Final = Table(
+    "erasure",
+    VAULT,
+    Column("seq", _ROW_KEY, primary_key=True, autoincrement=True),
+    Column("sub_id", Text, nullable=False, unique=True),
+    Column("kind", Text, nullable=False),
+    Column("audit_id", Text, nullable=False),
+    Column("time_ms", BigInteger, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("why", Text, nullable=False),
 )
 
 VAULT_PEPPER: Final = Table(

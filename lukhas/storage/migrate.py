@@ -31,8 +31,8 @@ class _Line:
 
 # `head` is written down so that a start on a current database need not import Alembic; a test compares it.
 _LINES: Final[dict[Schema, _Line]] = {
-    "main": _Line("m0003", "versions", "alembic_version", MAIN),
-    "vault": _Line("v0001", "vault_versions", "alembic_version_vault", VAULT),
+    "main": _Line("m0004", "versions", "alembic_version", MAIN),
+    "vault": _Line("v0002", "vault_versions", "alembic_version_vault", VAULT),
 }
 
 

@@ -59,9 +59,9 @@ def test_record_bytes_have_sorted_keys_and_the_tail_last() -> None:
     """The whole form of a record, byte for byte."""
     assert make({"b": 1, "a": [Point(1.5, 2.0)]}) == (
         b'{"audit_id":"aud_01ARZ3NDEKTSV4RRFFQ69G5FAV","body":{"a":[{"label":null,"x":2.0,"y":1.5}],"b":1},'
-        b'"end_user":null,"key_id":"key_1","kind":"decision","request_id":"req_1","schema":1,"session":null,'
+        b'"end_user":null,"key_id":"key_1","kind":"decision","request_id":"req_1","schema":2,"session":null,'
         b'"tenant":"default","time":"2026-01-02T03:04:05.678Z",'
-        b'"tree":{"index":"0000000000000042","sequence":"0000000000000007"}}'
+        b'"tree":{"index":"0000000000000042","previous":"0000000000000000000000000000000000000000000000000000000000000000","sequence":"0000000000000007"}}'
     )
 
 
