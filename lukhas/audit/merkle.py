@@ -1,4 +1,8 @@
-"""The Merkle tree of RFC 6962, section 2.1, as a compact range: only the peaks of the full subtrees are kept."""
+"""The Merkle tree of RFC 6962, section 2.1, as a compact range: only the peaks of the full subtrees are kept.
+
+Proofs are verified as RFC 9162, sections 2.1.3.2 and 2.1.4.2, does; they come from anybody, so nothing wrong in them
+raises.
+"""
 
 from __future__ import annotations
 
@@ -96,3 +100,77 @@ def compute_root(leaves: Sequence[bytes]) -> bytes:
         return leaves[0]
     split = 1 << ((count - 1).bit_length() - 1)
     return node_hash(compute_root(leaves[:split]), compute_root(leaves[split:]))
+
+
+def verify_inclusion(leaf: bytes, index: int, size: int, proof: Sequence[bytes], root: bytes) -> bool:
+    """Say whether a proof shows that the leaf stands at an index of the tree. Never raises.
+
+    Args:
+        leaf: the leaf's hash.
+        index: its place, from 0.
+        size: leaves in the tree.
+        proof: the hashes beside the way up, the leaf's neighbour first.
+        root: the root of the tree of that size.
+    """
+    if not 0 <= index < size or not _are_hashes((leaf, root, *proof)):
+        return False
+    place, last, found = index, size - 1, leaf
+    for beside in proof:
+        if last == 0:
+            return False
+        if place & 1 or place == last:
+            found = node_hash(beside, found)
+            # The last node of a level without a neighbour moves up as it is.
+            while not place & 1 and place:
+                place >>= 1
+                last >>= 1
+        else:
+            found = node_hash(found, beside)
+        place >>= 1
+        last >>= 1
+    return last == 0 and found == root
+
+
+def verify_consistency(old: int, new: int, old_root: bytes, new_root: bytes, proof: Sequence[bytes]) -> bool:
+    """Say whether a proof shows that a tree continues an older one. Never raises.
+
+    Args:
+        old: leaves in the older tree; every tree continues the empty one, with an empty proof.
+        new: leaves in the newer tree.
+        old_root: root of the older tree.
+        new_root: root of the newer tree.
+        proof: the hashes that both roots are made from, in the order of RFC 9162.
+    """
+    if not 0 <= old <= new or not _are_hashes((old_root, new_root, *proof)):
+        return False
+    if (old == 0 and old_root != EMPTY_ROOT) or (new == 0 and new_root != EMPTY_ROOT):
+        return False
+    if old == new or old == 0:
+        return not proof and (old == 0 or old_root == new_root)
+    # Where the older tree is one full subtree, its root is the first hash, and is not sent.
+    hashes = [old_root, *proof] if old & (old - 1) == 0 else list(proof)
+    if not hashes:
+        return False
+    place, last = old - 1, new - 1
+    while place & 1:
+        place >>= 1
+        last >>= 1
+    older = newer = hashes[0]
+    for one in hashes[1:]:
+        if last == 0:
+            return False
+        if place & 1 or place == last:
+            older = node_hash(one, older)
+            newer = node_hash(one, newer)
+            while not place & 1 and place:
+                place >>= 1
+                last >>= 1
+        else:
+            newer = node_hash(newer, one)
+        place >>= 1
+        last >>= 1
+    return last == 0 and older == old_root and newer == new_root
+
+
+def _are_hashes(values: Sequence[bytes]) -> bool:
+    return all(len(value) == HASH_BYTES for value in values)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from hashlib import sha256
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,6 +20,8 @@ from lukhas.audit.merkle import (
     node_hash,
     pack_frontier,
     unpack_frontier,
+    verify_consistency,
+    verify_inclusion,
 )
 
 # The reference inputs and roots of the Certificate Transparency implementations (RFC 6962 test vectors).
@@ -87,3 +93,77 @@ def test_unpack_frontier_of_another_size_is_refused(packed: bytes, size: int) ->
     """A damaged head is noticed."""
     with pytest.raises(ValueError, match="frontier"):
         unpack_frontier(packed, size)
+
+
+def test_inclusion_of_the_published_vectors_has_their_verdicts(vectors: Path) -> None:
+    """Right proofs pass, wrong ones do not, and none of them raises."""
+    cases: list[dict[str, Any]] = json.loads((vectors / "rfc6962" / "inclusion.json").read_text("utf-8"))
+    wrong: list[str] = []
+    for case in cases:
+        leaf, root = (base64.b64decode(case[name]) for name in ("leafHash", "root"))
+        hashes: list[str] = case["proof"] or []
+        proof = [base64.b64decode(one) for one in hashes]
+        if verify_inclusion(leaf, case["leafIdx"], case["treeSize"], proof, root) is case["wantErr"]:
+            wrong.append(case["name"])
+    assert len(cases) > 90 and {case["wantErr"] for case in cases} == {True, False}
+    assert wrong == []
+
+
+ONE, TWO = leaf_hash(b"1"), leaf_hash(b"2")
+BOTH = node_hash(ONE, TWO)
+
+
+def test_inclusion_of_one_of_two_is_shown_by_its_neighbour() -> None:
+    """The smallest tree with a proof."""
+    assert verify_inclusion(ONE, 0, 2, [TWO], BOTH) and verify_inclusion(TWO, 1, 2, [ONE], BOTH)
+
+
+@pytest.mark.parametrize(
+    ("leaf", "index", "size", "proof", "root"),
+    [
+        pytest.param(ONE, 0, 0, [], sha256(b"").digest(), id="empty-tree"),
+        pytest.param(ONE, 1, 1, [], ONE, id="index-past-the-end"),
+        pytest.param(ONE, -1, 1, [], ONE, id="negative-index"),
+        pytest.param(ONE, 0, -1, [], ONE, id="negative-size"),
+        pytest.param(ONE, 0, 1, [TWO], ONE, id="hash-too-many"),
+        pytest.param(ONE, 0, 2, [], ONE, id="hash-too-few"),
+        pytest.param(ONE, 0, 2, [TWO[:31]], BOTH, id="short-hash"),
+        pytest.param(ONE, 0, 2, [TWO + b"x"], BOTH, id="long-hash"),
+        pytest.param(b"", 0, 1, [], b"", id="no-hashes-at-all"),
+        pytest.param(ONE, 1, 2, [TWO], BOTH, id="other-index"),
+        pytest.param(ONE, 0, 3, [TWO], BOTH, id="other-size"),
+        pytest.param(ONE, 0, 1 << 70, [TWO] * 70, BOTH, id="huge"),
+    ],
+)
+def test_inclusion_of_odd_input_is_refused(leaf: bytes, index: int, size: int, proof: list[bytes], root: bytes) -> None:
+    """What cannot be right is false, never an error."""
+    assert not verify_inclusion(leaf, index, size, proof, root)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "old_root", "new_root", "proof", "holds"),
+    [
+        pytest.param(0, 0, sha256(b"").digest(), sha256(b"").digest(), [], True, id="both-empty"),
+        pytest.param(0, 2, sha256(b"").digest(), BOTH, [], True, id="from-nothing"),
+        pytest.param(0, 2, ONE, BOTH, [], False, id="from-nothing-with-a-root"),
+        pytest.param(0, 2, sha256(b"").digest(), BOTH, [ONE], False, id="from-nothing-with-a-proof"),
+        pytest.param(0, 0, sha256(b"").digest(), BOTH, [], False, id="to-nothing-with-a-root"),
+        pytest.param(2, 2, BOTH, BOTH, [], True, id="same"),
+        pytest.param(2, 2, BOTH, ONE, [], False, id="same-size-other-root"),
+        pytest.param(2, 2, BOTH, BOTH, [ONE], False, id="same-with-a-proof"),
+        pytest.param(1, 2, ONE, BOTH, [TWO], True, id="one-to-two"),
+        pytest.param(1, 2, ONE, BOTH, [], False, id="hash-too-few"),
+        pytest.param(1, 2, ONE, BOTH, [TWO, TWO], False, id="hash-too-many"),
+        pytest.param(1, 2, ONE, BOTH, [TWO[:31]], False, id="short-hash"),
+        pytest.param(1, 2, TWO, BOTH, [ONE], False, id="other-old-root"),
+        pytest.param(2, 1, BOTH, ONE, [TWO], False, id="backwards"),
+        pytest.param(-1, 2, ONE, BOTH, [TWO], False, id="negative"),
+        pytest.param(3, 5, ONE, BOTH, [], False, id="nothing-where-much-is-needed"),
+        pytest.param(1, 2, ONE, b"", [TWO], False, id="no-root"),
+    ],
+)
+def test_consistency_of_odd_input_is_judged(
+    old: int, new: int, old_root: bytes, new_root: bytes, proof: list[bytes], holds: bool
+) -> None:
+    """Edges have one right answer, and nothing raises."""
+    assert verify_consistency(old, new, old_root, new_root, proof) is holds
