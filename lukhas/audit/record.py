@@ -28,7 +28,7 @@ _LONGEST_NAME: Final = 256
 _MOST_ITEMS: Final = (256, 64, 16, 4, 1)
 _LONGEST_TEXT: Final = (8_000, 2_000, 500, 120, 40)
 
-Kind = Literal["decision", "outcome", "refusal", "signal", "key", "policy", "limit", "note"]
+Kind = Literal["decision", "outcome", "refusal", "signal", "key", "policy", "limit", "note", "unrecorded"]
 
 
 class AuditRecord(msgspec.Struct, frozen=True, gc=False):

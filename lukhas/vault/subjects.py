@@ -30,6 +30,7 @@ _RECENT_NAMES: Final = 5_000
 class _Wanted(NamedTuple):
     digest: bytes
     kind: str
+    wish: str | None = None
 
 
 class SubjectVault:
@@ -76,8 +77,11 @@ class SubjectVault:
         """Return the id of a subject that this loop resolved lately, without waiting; None says nothing."""
         return self._names.get((tenant, kind, external_id))
 
-    async def resolve(self, tenant: str, kind: SubjectKind, external_id: str) -> str:
+    async def resolve(self, tenant: str, kind: SubjectKind, external_id: str, *, wish: str | None = None) -> str:
         """Return the subject's id, made at its first call and durable before this returns.
+
+        Args:
+            wish: the id that a new subject gets: one that it was given while nothing could be stored.
 
         Raises:
             InvalidRequest: the kind or the id is not one.
@@ -90,7 +94,7 @@ class SubjectVault:
         digest = self._digest(tenant, kind, external_id)
         known = self._recall(digest)
         if known is None:
-            known = await self._writer.submit(self._sink, _Wanted(digest, kind))
+            known = await self._writer.submit(self._sink, _Wanted(digest, kind, wish))
             self._keep(digest, known)
         if len(self._names) >= _RECENT_NAMES:
             self._names.clear()
@@ -145,7 +149,7 @@ class SubjectVault:
         missing = [one for digest, one in by_digest.items() if digest not in known]
         if missing:
             now_ms = self._clock.now_ms()
-            made = {one.digest: make_id("sub") for one in missing}
+            made = {one.digest: one.wish or make_id("sub") for one in missing}
             rows = [
                 {"digest": one.digest, "sub_id": made[one.digest], "kind": one.kind, "created_ms": now_ms}
                 for one in missing
