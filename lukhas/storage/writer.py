@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
 
 from sqlalchemy import Connection
 
-from lukhas.errors import Overloaded, StorageUnavailable
+from lukhas.errors import LukhasError, Overloaded, StorageUnavailable
 from lukhas.storage.engine import Database
 from lukhas.storage.revision import bump_revision
 from lukhas.storage.session import WriteSession, is_storage_failure
@@ -49,14 +49,24 @@ class GroupCommitWriter:
     StorageUnavailable and the connection is replaced; the writer tries once a second by itself until writing works.
     """
 
-    def __init__(self, database: Database, *, max_rows: int, name: str = "writer") -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        max_rows: int,
+        name: str = "writer",
+        after_commit: Callable[[], object] | None = None,
+    ) -> None:
         """Prepare a writer; `start` runs it.
 
         Args:
             database: where sinks write.
             max_rows: payloads that may wait; one more is refused with Overloaded.
             name: the thread's name.
+            after_commit: runs on the writer's thread after each commit, before its callers are answered. Where it
+                fails they get StorageUnavailable, though their rows are written; it is tried again once a second.
         """
+        self._after_commit = after_commit
         self._database = database
         self._max_rows = max_rows
         self._queue: SimpleQueue[_Item | None] = SimpleQueue()
@@ -220,12 +230,26 @@ class GroupCommitWriter:
         if failure is not None:
             self._answer_failure(batch, failure)
             return
+        if (unfinished := self._finish()) is not None:
+            self._failure = _say(unfinished)
+            _settle(batch, [(item.future, None, self._describe(unfinished)) for item in batch])
+            return
         self._failure = None
         _settle(batch, [(item.future, result, None) for item, result in zip(batch, results, strict=True)])
 
+    def _finish(self) -> Exception | None:
+        """Do what belongs to every commit; return why it could not be done."""
+        if self._after_commit is None:
+            return None
+        try:
+            self._after_commit()
+        except Exception as failure:  # noqa: BLE001 - becomes the answer of all who wait for this commit
+            return failure
+        return None
+
     def _answer_failure(self, batch: list[_Item], failure: Exception) -> None:
         if is_storage_failure(failure, self._database.kind):
-            self._failure = str(getattr(failure, "orig", failure))
+            self._failure = _say(failure)
             _settle(batch, [(item.future, None, self._describe(failure)) for item in batch])
         elif len(batch) == 1:
             _settle(batch, [(batch[0].future, None, failure)])
@@ -237,7 +261,10 @@ class GroupCommitWriter:
 
     def _describe(self, failure: Exception) -> StorageUnavailable:
         # One exception for each future: a shared one would gather the tracebacks of all who await it.
-        error = StorageUnavailable("The database cannot be written.", hint=f"It says: {self._failure}.")
+        if isinstance(failure, LukhasError):  # from what belongs to a commit, which says itself what is wrong
+            error = StorageUnavailable(failure.message, hint=failure.hint)
+        else:
+            error = StorageUnavailable("The database cannot be written.", hint=f"It says: {self._failure}.")
         error.__cause__ = failure
         return error
 
@@ -245,13 +272,18 @@ class GroupCommitWriter:
         try:
             self._session.run(lambda connection: bump_revision(connection, "probe"))
         except Exception as failure:  # noqa: BLE001 - the answer is `last_error`
-            self._failure = str(getattr(failure, "orig", failure))
-        else:
-            self._failure = None
+            self._failure = _say(failure)
+            return
+        unfinished = self._finish()
+        self._failure = None if unfinished is None else _say(unfinished)
 
     def _fail_leftovers(self) -> None:
         left = self._drain()
         _settle(left, [(item.future, None, StorageUnavailable("The database writer has stopped.")) for item in left])
+
+
+def _say(failure: Exception) -> str:
+    return str(getattr(failure, "orig", failure))
 
 
 def _settle(batch: list[_Item], settled: list[_Settled]) -> None:

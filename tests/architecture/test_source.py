@@ -29,6 +29,7 @@ EDGES: dict[str, str] = {
     "lukhas/gateway/sensors.py::_load_plugin": "a plug-in's failure becomes a configuration error",
     "lukhas/gateway/shadow.py::ShadowPolicy.compare": "a candidate's failure becomes a word in the record, and a count",
     "lukhas/storage/engine.py::Database.data_version": "any driver's failure becomes StorageUnavailable, others go on",
+    "lukhas/storage/writer.py::GroupCommitWriter._finish": "the failure becomes the answer of all who wait",
     "lukhas/storage/writer.py::GroupCommitWriter._probe": "the failure becomes what readiness reports",
     "lukhas/storage/writer.py::GroupCommitWriter._write": "the thread's failure becomes its callers' answers",
 }
