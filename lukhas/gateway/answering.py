@@ -14,7 +14,14 @@ import orjson
 
 from lukhas.access.meter import Reservation
 from lukhas.audit.redaction import redact_text
-from lukhas.errors import LukhasError, ModerationUnavailable, StorageUnavailable, UpstreamBroken, UpstreamError
+from lukhas.errors import (
+    LukhasError,
+    ModerationUnavailable,
+    Overloaded,
+    StorageUnavailable,
+    UpstreamBroken,
+    UpstreamError,
+)
 from lukhas.gateway.discretion import clean_error, pass_headers
 from lukhas.gateway.equipment import DIALECTS, Equipment
 from lukhas.gateway.governing import INCIDENTS, Governed, list_incidents
@@ -247,8 +254,12 @@ class Answering:
             async with asyncio.timeout(self._with.settings.writer_deadline_s):
                 details = {BLOCKED_CALLS: blocked} if blocked else None
                 await self._with.owners.claim(refs, record.key, details, answered=answered)
-        except TimeoutError as late:
-            raise StorageUnavailable("The call was refused: what it made could not be recorded in time.") from late
+        except (TimeoutError, StorageUnavailable, Overloaded) as failure:
+            if record.may_pass_unrecorded:
+                return  # what is nobody's, nobody can fetch
+            if not isinstance(failure, TimeoutError):
+                raise
+            raise StorageUnavailable("The call was refused: what it made could not be recorded in time.") from failure
 
 
 def _own_limits(headers: Headers, reservation: Reservation | None) -> Headers:

@@ -22,6 +22,7 @@ from lukhas.errors import (
     InvalidRequest,
     LimitReached,
     LukhasError,
+    Overloaded,
     PolicyDenied,
     StorageUnavailable,
     UpstreamBroken,
@@ -35,6 +36,7 @@ from lukhas.gateway.governing import Checked, Governed, Governor
 from lukhas.gateway.heavy_work import HEAVY_BYTES, HeavyWork
 from lukhas.gateway.intake import merge_signals
 from lukhas.gateway.recording import CallRecord, Recorder, unrecorded
+from lukhas.gateway.unrecorded import UnrecordedCalls
 from lukhas.ids import make_id
 from lukhas.modulation.signals import Signal, parse_signal_body, parse_signal_header
 from lukhas.openai.call import Call, Dialect
@@ -47,6 +49,9 @@ from lukhas.vault.subjects import SubjectKind
 MAX_SIGNAL_HEADER_BYTES: Final = 4096
 # No call of today's models uses as many; a counter that went wrong must not use up a day's budget.
 _MOST_TOKENS: Final = 100_000_000
+_MOST_UNSTORED: Final = 50_000
+_AGAIN_S: Final = 0.25
+_UNRECORDED: Final = (b"x-lukhas-unrecorded", b"true")
 _TOO_DEEP: Final = "The request is nested too deeply."
 
 
@@ -81,6 +86,7 @@ class Pipeline:
 
     Attributes:
         limited: by key, the calls that a limit has refused since the last summary; they are not recorded one by one.
+        unrecorded: what counts the calls that pass unrecorded, where that is allowed.
     """
 
     def __init__(self, equipment: Equipment) -> None:
@@ -90,10 +96,25 @@ class Pipeline:
         self._heavy = HeavyWork()
         self._answering = Answering(equipment, self._heavy)
         settings = equipment.settings
-        self._record_deadline_s = settings.writer_deadline_s
-        self._recorder = Recorder(
-            equipment.audit, equipment.incidents, equipment.clock, equipment.metrics, settings.writer_deadline_s
+        self._record_deadline_s = deadline_s = settings.writer_deadline_s
+        self.unrecorded = UnrecordedCalls(
+            settings.data_dir,
+            equipment.audit,
+            equipment.clock,
+            equipment.metrics,
+            deadline_s,
+            is_open=settings.audit_on_failure == "open",
         )
+        self._recorder = Recorder(
+            equipment.audit,
+            equipment.incidents,
+            equipment.clock,
+            equipment.metrics,
+            deadline_s,
+            self.unrecorded if self.unrecorded.is_open else None,
+        )
+        # Names that the vault could not store yet keep their ids, and what was raised for them, until it can.
+        self._unstored: dict[tuple[str, SubjectKind, str], str] = {}
 
     async def run(self, incoming: Incoming, dialect: Dialect) -> Reply:
         """Run one new call.
@@ -149,6 +170,7 @@ class Pipeline:
                 reservation.release()
             raise
         record.on_close = lambda outcome: self._close(record, outcome)
+        record.on_unrecorded = lambda: incoming.answer_headers.append(_UNRECORDED)
         return await self._carry_out(record, incoming, call, signals, checked, operation)
 
     async def _carry_out(
@@ -249,18 +271,35 @@ class Pipeline:
         known = self._with.vault.recall(key.tenant, kind, name)
         if known is not None:
             return known
+        wish = self._unstored.get((key.tenant, kind, name)) if self._unstored else None
+        # One that failed before is asked for again, and not waited for.
+        patience_s = self._record_deadline_s if wish is None else min(self._record_deadline_s, _AGAIN_S)
         try:
-            async with asyncio.timeout(self._record_deadline_s):
-                return await self._with.vault.resolve(key.tenant, kind, name)
-        except TimeoutError as late:
-            raise StorageUnavailable(f"The call was refused: its {kind} could not be looked up in time.") from late
+            async with asyncio.timeout(patience_s):
+                found = await self._with.vault.resolve(key.tenant, kind, name, wish=wish)
+        except (TimeoutError, StorageUnavailable, Overloaded) as failure:
+            if self.unrecorded.is_open:
+                return self._name_for_now(key.tenant, kind, name)
+            if not isinstance(failure, TimeoutError):
+                raise
+            raise StorageUnavailable(f"The call was refused: its {kind} could not be looked up in time.") from failure
+        if wish is not None:
+            self._unstored.pop((key.tenant, kind, name), None)
+        return found
+
+    def _name_for_now(self, tenant: str, kind: SubjectKind, name: str) -> str:
+        unstored = self._unstored
+        if len(unstored) >= _MOST_UNSTORED:
+            del unstored[next(iter(unstored))]
+        return unstored.setdefault((tenant, kind, name), make_id("sub"))
 
     async def _send(self, call: CallRecord, request: UpstreamRequest) -> UpstreamAnswer:
         """Call upstream while the decision is being written; stop where it cannot be."""
         recorded, task = call.decision, asyncio.current_task()
         if recorded is None or task is None:
             raise AssertionError("a call is sent from a task, after its decision was handed to the writer")
-        is_sending, is_refused = True, False
+        # Where the call may pass unrecorded, nothing stops it.
+        is_sending, is_refused = not call.may_pass_unrecorded, False
 
         def stop_call(future: asyncio.Future[Appended]) -> None:
             # The model must not work on a call that cannot be recorded.

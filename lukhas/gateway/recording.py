@@ -13,9 +13,10 @@ from lukhas.access.meter import Reservation
 from lukhas.access.ring import ApiKey
 from lukhas.audit.store import Appended, AuditRecord, AuditStore
 from lukhas.clock import Clock
-from lukhas.errors import LukhasError, StorageUnavailable
+from lukhas.errors import LukhasError, Overloaded, StorageUnavailable
 from lukhas.gateway.incident import IncidentRow, IncidentStore
 from lukhas.gateway.sensors import Observation
+from lukhas.gateway.unrecorded import UnrecordedCalls
 from lukhas.gateway.violation import Violation
 from lukhas.telemetry import Metrics
 
@@ -29,16 +30,24 @@ class Recorder:
 
     Args:
         deadline_s: longest wait for one durable record.
+        unrecorded: where calls may pass unrecorded, what counts them; else None.
     """
 
     def __init__(
-        self, audit: AuditStore, incidents: IncidentStore, clock: Clock, metrics: Metrics, deadline_s: float
+        self,
+        audit: AuditStore,
+        incidents: IncidentStore,
+        clock: Clock,
+        metrics: Metrics,
+        deadline_s: float,
+        unrecorded: UnrecordedCalls | None = None,
     ) -> None:
         self.metrics = metrics
+        self.unrecorded = unrecorded
         self._audit = audit
         self._incidents = incidents
         self._clock = clock
-        self._deadline_s = deadline_s
+        self.deadline_s = deadline_s
         self._waiting: deque[tuple[float, asyncio.Future[Appended]]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
@@ -74,8 +83,10 @@ class Recorder:
             future = self._incidents.append(record, rows, owed=is_owed, after=call.decision)
         else:
             future = self._audit.append(record, owed=is_owed)
+        if self.unrecorded is not None:
+            return future  # whoever waits for it stops by itself, and how it ends at last must be known
         # One timer for all: a deadline of its own would cost each record more than its encoding.
-        self._waiting.append((time.monotonic() + self._deadline_s, future))
+        self._waiting.append((time.monotonic() + self.deadline_s, future))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_LOOK_EVERY_S, self._look)
         return future
@@ -102,10 +113,12 @@ class CallRecord:
         incidents: ids of every incident of this call.
         was_sent: whether the upstream may have worked for it, so that what was reserved counts.
         on_close: told once how the call ended, with the outcome.
+        on_unrecorded: told once that the call passes unrecorded.
     """
 
     __slots__ = (
         "_ended",
+        "_is_missed",
         "_recorder",
         "audit_id",
         "decision",
@@ -113,6 +126,7 @@ class CallRecord:
         "key",
         "observation",
         "on_close",
+        "on_unrecorded",
         "request_id",
         "reservation",
         "rows",
@@ -147,7 +161,14 @@ class CallRecord:
         self.was_sent = False
         self.observation: Observation | None = None
         self.on_close: Callable[[dict[str, Any]], None] | None = None
+        self.on_unrecorded: Callable[[], None] | None = None
         self._ended = False
+        self._is_missed = False
+
+    @property
+    def may_pass_unrecorded(self) -> bool:
+        """Whether the call goes on where its records cannot be written."""
+        return self._recorder.unrecorded is not None
 
     def note_violations(self, violations: Sequence[Violation], rows: Sequence[IncidentRow]) -> None:
         """Keep incidents for the next record of this call."""
@@ -160,30 +181,44 @@ class CallRecord:
         """Start writing the decision.
 
         Raises:
-            Overloaded, StorageUnavailable: the writer does not take it.
+            Overloaded, StorageUnavailable: the writer does not take it, and the call may not pass unrecorded.
         """
-        self.decision = self._recorder.append(self, "decision", body, self._take_rows())
+        try:
+            self.decision = self._recorder.append(self, "decision", body, self._take_rows())
+        except (Overloaded, StorageUnavailable) as failure:
+            if not self.may_pass_unrecorded:
+                raise
+            self.decision = asyncio.get_running_loop().create_future()
+            self.decision.set_exception(failure)
+            self.decision.exception()  # seen here: the call passes
         self._recorder.metrics.in_flight.value += 1
 
     async def decided(self) -> None:
         """Wait until the decision is durable.
 
         Raises:
-            StorageUnavailable: it is not, or not in time.
+            StorageUnavailable: it is not, or not in time, and the call may not pass unrecorded.
         """
-        if self.decision is not None:
+        if self.decision is None:
+            return
+        if self.may_pass_unrecorded:
+            await self._await_or_miss(self.decision, "decision")
+        else:
             await _durable(self.decision)
 
     async def end(self, outcome: dict[str, Any]) -> None:
         """Write the outcome, and wait until decision and outcome are durable; once per call.
 
         Raises:
-            StorageUnavailable, Overloaded: one of them is not.
+            StorageUnavailable, Overloaded: one of them is not, and the call may not pass unrecorded.
         """
         if self._ended or self.decision is None:
             return
         began = time.monotonic()
         self._close(outcome)
+        if self.may_pass_unrecorded:
+            await self._end_or_miss(self.decision, outcome)
+            return
         # Handed over before the decision is waited for, so that both may share one commit.
         written = self._hand_over(outcome)
         if written is not None:
@@ -198,6 +233,61 @@ class CallRecord:
             raise
         self._recorder.metrics.record_seconds.add(time.monotonic() - began)
 
+    async def _end_or_miss(self, decision: asyncio.Future[Appended], outcome: dict[str, Any]) -> None:
+        """Write the outcome; where decision or outcome is not durable in time, count the call and let it go."""
+        began = time.monotonic()
+        try:
+            written = self._hand_over(outcome)
+        except (Overloaded, StorageUnavailable):
+            written = None
+        await self._await_or_miss(decision, "decision")
+        if written is None:
+            await self._miss("outcome", None)
+        else:
+            written.add_done_callback(_swallow)
+            if not self._is_missed:
+                await self._await_or_miss(written, "outcome")
+        unrecorded = self._recorder.unrecorded
+        if self._is_missed and unrecorded is not None:
+            unrecorded.end(self.key, outcome["status"])
+        self._recorder.metrics.record_seconds.add(time.monotonic() - began)
+
+    async def _await_or_miss(self, future: asyncio.Future[Appended], part: str) -> None:
+        unrecorded = self._recorder.unrecorded
+        if self._is_missed or unrecorded is None:
+            return
+        if not future.done():
+            # While an earlier write is late, this one is behind it.
+            await asyncio.wait([future], timeout=0 if unrecorded.is_late else self._recorder.deadline_s)
+        if not future.done() or future.exception() is not None:
+            await self._miss(part, future)
+
+    async def _miss(self, part: str, future: asyncio.Future[Appended] | None) -> None:
+        """Count the call as unrecorded, durably where that is possible; once."""
+        unrecorded = self._recorder.unrecorded
+        if self._is_missed or unrecorded is None:
+            return
+        self._count_missed(unrecorded, part, future)
+        await unrecorded.kept()
+
+    def _miss_if_failed(self, decision: asyncio.Future[Appended]) -> None:
+        unrecorded = self._recorder.unrecorded
+        failed = not decision.cancelled() and decision.exception() is not None
+        if failed and not self._is_missed and unrecorded is not None:
+            self._count_missed(unrecorded, "decision", decision)
+
+    def _count_missed(self, unrecorded: UnrecordedCalls, part: str, future: asyncio.Future[Appended] | None) -> None:
+        self._is_missed = True
+        late, reason = None, ""
+        if future is not None and not future.done():
+            future.add_done_callback(_swallow)
+            late, reason = (self.audit_id, future), _LATE
+        elif future is not None:
+            reason = str(future.exception())
+        unrecorded.miss(self.key, part, late, reason)
+        if self.on_unrecorded is not None:
+            self.on_unrecorded()
+
     def _withhold(self, failure: StorageUnavailable) -> None:
         """Add a last word to an outcome that may yet be written: the caller did not get what it says."""
         last = {"status": "withheld", "error": failure.code}
@@ -210,6 +300,8 @@ class CallRecord:
             return
         self._close(outcome)
         self.decision.add_done_callback(_swallow)
+        if self.may_pass_unrecorded:
+            self.decision.add_done_callback(self._miss_if_failed)
         try:
             written = self._hand_over(outcome)
         except LukhasError:
