@@ -16,6 +16,7 @@ LukhasError
 │   │   └── PolicyDenied            the policy in force does not allow it
 │   │       └── ModerationDenied      moderation found something that may not pass
 │   ├── NotFound                  no such thing, or not yours                      404
+│   │   └── KeyErased               its subject was erased: nobody can read it
 │   ├── Conflict                  the thing has changed or exists already          409
 │   │   └── PreconditionFailed      it is no longer what the request names           412
 │   ├── TooLarge                  a body or header over its limit                  413
@@ -175,6 +176,12 @@ class NotFound(RequestError):
     """No such thing, or it belongs to somebody else."""
 
     code = "not_found"
+
+
+class KeyErased(NotFound):
+    """The subject was erased, and what was kept under its key went with it."""
+
+    code = "subject_erased"
 
 
 class Conflict(RequestError):

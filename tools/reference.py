@@ -44,6 +44,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "moderation_unavailable": "See `/readyz`; calls are answered again once the moderator answers.",
     "policy_denied": "Change the request, or have the policy changed; do not retry it as it is.",
     "not_found": "Check the identifier and the tenant of the key.",
+    "subject_erased": "Nothing: what was kept under an erased subject's key is gone for good, as it should be.",
     "conflict": "Read the thing again, then repeat the change on what you read.",
     "precondition_failed": "Read the thing again, decide again, and send its new `ETag` as `If-Match`.",
     "too_large": "Send less, or raise the limit that the message names.",

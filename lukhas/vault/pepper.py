@@ -20,6 +20,22 @@ _PEPPER_BYTES: Final = 32
 _PROOF_OF: Final = b"lukhas vault pepper"
 
 
+def find_key_path(database: Database, fallback: Path | None) -> Path:
+    """Return where a vault's key file is: beside an SQLite vault, unless only the fallback is there.
+
+    Raises:
+        ConfigurationError: the vault is on PostgreSQL, and no path is given.
+    """
+    if database.path is None:
+        if fallback is None:
+            raise ConfigurationError("A vault on PostgreSQL needs the path of its key file.")
+        return fallback
+    beside = database.path.with_name(FILE_NAME)
+    if fallback is not None and not beside.exists() and fallback.exists():
+        return fallback
+    return beside
+
+
 def load_pepper(database: Database, path: Path) -> bytes:
     """Return the pepper of a vault, made and bound to the vault at first use.
 

@@ -13,16 +13,22 @@ from typing import Final, Literal, NamedTuple
 from sqlalchemy import Connection, insert, select
 
 from lukhas.clock import Clock, SystemClock
-from lukhas.errors import ConfigurationError, InvalidRequest
+from lukhas.errors import InvalidRequest
 from lukhas.ids import make_id
 from lukhas.storage.engine import Database
-from lukhas.storage.metadata import SUBJECT
+from lukhas.storage.metadata import ERASURE, SUBJECT
+from lukhas.storage.revision import read_revision
 from lukhas.storage.writer import GroupCommitWriter, Sink
-from lukhas.vault.pepper import FILE_NAME, load_pepper
+from lukhas.vault.data_key import SubjectKeys
+from lukhas.vault.pepper import find_key_path, load_pepper
+from lukhas.vault.seal import Seal
 
-SubjectKind = Literal["session", "user"]
+SubjectKind = Literal["session", "user", "key"]
+"""A session, an end user, or an API key: the subject of calls that name neither of the two."""
 
-_KINDS: Final = frozenset({"session", "user"})
+TOPIC: Final = "subject"
+"""The revision that grows with every erasure."""
+_KINDS: Final = frozenset({"session", "user", "key"})
 _LOOK_UP_TOGETHER: Final = 500
 _RECENT_NAMES: Final = 5_000
 
@@ -34,7 +40,12 @@ class _Wanted(NamedTuple):
 
 
 class SubjectVault:
-    """Maps (tenant, kind, external id) to a random id by HMAC-SHA256 under the vault's pepper."""
+    """Maps (tenant, kind, external id) to a random id by HMAC-SHA256 under the vault's pepper.
+
+    Attributes:
+        seal: seals small secrets of this installation under the vault's root.
+        keys: the subjects' data keys.
+    """
 
     def __init__(
         self,
@@ -50,21 +61,20 @@ class SubjectVault:
         Args:
             database: the vault's database, migrated.
             writer: a running writer on that database.
-            key_path: the pepper's file; `vault.key` beside an SQLite database when None.
+            key_path: the pepper's file where the vault is on PostgreSQL. An SQLite vault has its `vault.key` beside
+                its own file, and takes this one only where that is missing and this is there.
             cache_entries: mappings kept in memory, as digests.
             clock: the machine's own when None.
 
         Raises:
             ConfigurationError: the key file is missing or not this vault's.
         """
-        if key_path is None:
-            if database.path is None:
-                raise ConfigurationError("A vault on PostgreSQL needs the path of its key file.")
-            key_path = database.path.with_name(FILE_NAME)
         self._database = database
         self._writer = writer
         self._clock = clock or SystemClock()
-        self._pepper = load_pepper(database, key_path)
+        self._pepper = load_pepper(database, find_key_path(database, key_path))
+        self.seal = Seal(self._pepper)
+        self.keys = SubjectKeys(database, writer, self.seal, self._clock)
         self._cache: OrderedDict[bytes, str] = OrderedDict()
         self._cache_entries = cache_entries
         self._cache_lock = threading.Lock()
@@ -72,6 +82,19 @@ class SubjectVault:
         # beside a busy writer. In memory only, and only on the loop that resolves.
         self._names: dict[tuple[str, str, str], str] = {}
         self._sink: Sink[_Wanted, str] = self._assign
+        self._generation = 0
+        self._data_version = -1
+        self._revision = -1
+
+    @property
+    def database(self) -> Database:
+        """The vault's database."""
+        return self._database
+
+    @property
+    def writer(self) -> GroupCommitWriter:
+        """The writer on that database."""
+        return self._writer
 
     def recall(self, tenant: str, kind: SubjectKind, external_id: str) -> str | None:
         """Return the id of a subject that this loop resolved lately, without waiting; None says nothing."""
@@ -91,14 +114,12 @@ class SubjectVault:
         known = self._names.get(name)
         if known is not None:
             return known
-        digest = self._digest(tenant, kind, external_id)
+        generation = self._generation
+        digest = self.digest(tenant, kind, external_id)
         known = self._recall(digest)
         if known is None:
             known = await self._writer.submit(self._sink, _Wanted(digest, kind, wish))
-            self._keep(digest, known)
-        if len(self._names) >= _RECENT_NAMES:
-            self._names.clear()
-        self._names[name] = known
+        self._keep(digest, known, generation, name)
         return known
 
     def lookup(self, tenant: str, kind: SubjectKind, external_id: str) -> str | None:
@@ -108,19 +129,52 @@ class SubjectVault:
             InvalidRequest: the kind or the id is not one.
             StorageUnavailable: the vault cannot be read.
         """
-        digest = self._digest(tenant, kind, external_id)
+        generation = self._generation
+        digest = self.digest(tenant, kind, external_id)
         known = self._recall(digest)
         if known is not None:
             return known
         with self._database.reading() as connection:
             found = connection.execute(select(SUBJECT.c.sub_id).where(SUBJECT.c.digest == digest)).scalar()
         if found is not None:
-            self._keep(digest, str(found))
+            self._keep(digest, str(found), generation)
         return found
 
-    def _digest(self, tenant: str, kind: str, external_id: str) -> bytes:
+    def forget(self) -> None:
+        """Drop every name, id and key from memory: some of them may have been erased."""
+        with self._cache_lock:
+            self._generation += 1
+            self._cache.clear()
+            self._names.clear()
+        self.keys.forget()
+
+    def refresh_if_changed(self) -> bool:
+        """Forget what is in memory where any process has erased a subject. Cheap; ask every 200 ms, on a thread.
+
+        Raises:
+            StorageUnavailable: the vault cannot be read; what is in memory stays.
+        """
+        # Read before the revision, so that an erasure in between is seen next time, not never.
+        version = self._database.data_version()
+        if version == self._data_version:
+            return False
+        with self._database.reading() as connection:
+            revision = read_revision(connection, TOPIC)
+        changed = revision != self._revision
+        if changed:
+            self.forget()
+        self._revision = revision
+        self._data_version = version
+        return changed
+
+    def digest(self, tenant: str, kind: str, external_id: str) -> bytes:
+        """Return what a subject is found by: an HMAC under the vault's pepper.
+
+        Raises:
+            InvalidRequest: the kind or the id is not one.
+        """
         if kind not in _KINDS:
-            raise InvalidRequest(f"A subject is a session or a user, not '{kind}'.")
+            raise InvalidRequest(f"A subject is a session, a user or a key, not '{kind[:40]}'.", param="kind")
         if not external_id:
             raise InvalidRequest(f"A {kind} id must not be empty.")
         # Lengths go first, so that no two triples make the same bytes.
@@ -137,9 +191,15 @@ class SubjectVault:
                 self._cache.move_to_end(digest)
             return known
 
-    def _keep(self, digest: bytes, sub_id: str) -> None:
+    def _keep(self, digest: bytes, sub_id: str, generation: int, name: tuple[str, str, str] | None = None) -> None:
         with self._cache_lock:
+            if generation != self._generation:
+                return  # read before an erasure: it may be the erased subject's
             self._cache[digest] = sub_id
+            if name is not None:
+                if len(self._names) >= _RECENT_NAMES:
+                    self._names.clear()
+                self._names[name] = sub_id
             while len(self._cache) > self._cache_entries:
                 self._cache.popitem(last=False)
 
@@ -149,7 +209,11 @@ class SubjectVault:
         missing = [one for digest, one in by_digest.items() if digest not in known]
         if missing:
             now_ms = self._clock.now_ms()
-            made = {one.digest: one.wish or make_id("sub") for one in missing}
+            erased = _find_erased(connection, [one.wish for one in missing if one.wish is not None])
+            made = {
+                one.digest: one.wish if one.wish is not None and one.wish not in erased else make_id("sub")
+                for one in missing
+            }
             rows = [
                 {"digest": one.digest, "sub_id": made[one.digest], "kind": one.kind, "created_ms": now_ms}
                 for one in missing
@@ -165,6 +229,13 @@ class SubjectVault:
                 connection.execute(insert(SUBJECT), rows)
                 known |= made
         return [known[one.digest] for one in wanted]
+
+
+def _find_erased(connection: Connection, sub_ids: Sequence[str]) -> set[str]:
+    """Return those ids whose subjects were erased: nobody gets them again."""
+    if not sub_ids:
+        return set()
+    return set(connection.execute(select(ERASURE.c.sub_id).where(ERASURE.c.sub_id.in_(sub_ids))).scalars())
 
 
 def _find(connection: Connection, digests: Sequence[bytes]) -> dict[bytes, str]:
