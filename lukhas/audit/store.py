@@ -14,6 +14,7 @@ from lukhas.audit.log import Appended, AuditLog, OpenDecision
 from lukhas.audit.merkle import leaf_hash
 from lukhas.audit.record import AuditRecord, Entry, encode_record, parse_record
 from lukhas.audit.source import RecordSource
+from lukhas.audit.tile_store import DatabaseTiles
 from lukhas.clock import Clock
 from lukhas.errors import IntegrityError
 from lukhas.ids import check_id
@@ -50,10 +51,12 @@ class AuditStore:
 
     Attributes:
         source: the log in its order.
+        tiles: the log's Merkle tree.
     """
 
     def __init__(self, database: Database, writer: GroupCommitWriter, clock: Clock) -> None:
         self.source = RecordSource(database)
+        self.tiles = DatabaseTiles(database)
         self._database = database
         self._writer = writer
         self._clock = clock

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from lukhas.access.ring import ApiKey
 from lukhas.api.control import KeyDep, RuntimeDep, json_answer
 from lukhas.errors import NotFound
 from lukhas.ids import check_id
@@ -21,9 +23,18 @@ async def read_audit(audit_id: str, request: Request, runtime: RuntimeDep, key: 
     """
     check_id("aud", audit_id)
     document = await asyncio.to_thread(runtime.audit.read_document, audit_id)
-    if document is not None:
-        is_own = document["key_id"] == key.key_id
-        is_tenants = document["tenant"] == key.tenant and key.allows("audit")
+    return json_answer(check_readable(document, audit_id, key), request)
+
+
+def check_readable(record: dict[str, Any] | None, audit_id: str, key: ApiKey) -> dict[str, Any]:
+    """Return a record, or the document of an id's records, where the key may read it.
+
+    Raises:
+        NotFound: there is none, or it is somebody else's, which reads the same.
+    """
+    if record is not None:
+        is_own = record["key_id"] == key.key_id
+        is_tenants = record["tenant"] == key.tenant and key.allows("audit")
         if key.is_admin or is_own or is_tenants:
-            return json_answer(document, request)
+            return record
     raise NotFound(f"There is no record {audit_id}, or it is not yours to read.")
