@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TypeAlias
 
 from lukhas.audit import statement
-from lukhas.audit.merkle import fold_root, unpack_frontier
+from lukhas.audit.merkle import HASH_BYTES, fold_root, unpack_frontier
 from lukhas.errors import IntegrityError
 from lukhas.storage.engine import Database
 
@@ -55,3 +55,17 @@ class RecordSource:
         )
         with self._database.reading() as connection:
             return [(index, bytes(data)) for index, data in connection.exec_driver_sql(sql)]
+
+    def read_leaf(self, index: int) -> bytes | None:
+        """Return the leaf hash of the record at an index, pruned or not; None past the log's end.
+
+        Raises:
+            StorageUnavailable: the database cannot be read.
+        """
+        with self._database.reading() as connection:
+            leaf = statement.read_leaf(connection, index)
+            if leaf is not None:
+                return leaf
+            tile = statement.read_tile(connection, 0, index >> 8)
+        start = HASH_BYTES * (index & 255)
+        return None if tile is None else tile[start : start + HASH_BYTES] or None
