@@ -6,7 +6,7 @@ import base64
 import binascii
 import secrets
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection, delete, insert, select
 from sqlalchemy.exc import DBAPIError
@@ -41,6 +41,12 @@ class SigningKey:
     signer: NoteSigner
     is_new: bool
     replaces: NoteVerifier | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """Return the body of the record, of kind `log_key`, that says that the log has this key from now on."""
+        replaces = None if self.replaces is None else str(self.replaces)
+        event = "created" if replaces is None else "replaced"
+        return {"event": event, "verifier": str(self.signer.verifier), "replaces": replaces}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from lukhas.cli import safeguard
+from lukhas.cli import audit_examination, safeguard
 from lukhas.cli.database import SCHEMAS, check_schema
 from lukhas.cli.finding import Finding
 from lukhas.cli.store import find_file, open_existing
@@ -43,6 +43,7 @@ def examine(settings: Settings) -> list[Finding]:
         safeguard.check_tools,
         safeguard.check_sensors,
         safeguard.check_limits,
+        audit_examination.check_audit,
         _check_flags,
         _check_upstream,
         safeguard.check_moderator,

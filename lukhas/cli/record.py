@@ -7,6 +7,10 @@ from typing import Annotated, Any, Final, cast
 
 import typer
 
+from lukhas.cli.audit_checkpoint import print_checkpoint
+from lukhas.cli.audit_key import print_key
+from lukhas.cli.audit_proof import write_receipt
+from lukhas.cli.audit_tiles import export_tiles
 from lukhas.cli.modulate import print_trace
 from lukhas.cli.output import ConfigOption, JsonOption, failing_clearly, print_json, print_line, print_table, show
 from lukhas.cli.store import open_log
@@ -188,3 +192,9 @@ def _list(value: Any) -> list[Any]:
 def _table(value: Any) -> dict[str, Any]:
     # A record that was too large has parts cut, so no part is sure to have its usual form.
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+app.command("proof")(write_receipt)
+app.command("tiles")(export_tiles)
+app.command("checkpoint")(print_checkpoint)
+app.command("key")(print_key)
