@@ -6,7 +6,6 @@ Source: C2SP signed-note, https://c2sp.org/signed-note.
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -73,9 +72,9 @@ def parse_verifier(text: str) -> NoteVerifier:
     if len(parts) != 3 or not is_name(parts[0]):
         raise wrong
     try:
-        raw = base64.b64decode(parts[2], validate=True)
+        raw = decode_base64(parts[2])
         key_id = bytes.fromhex(parts[1])
-    except (ValueError, binascii.Error):
+    except ValueError:
         raise wrong from None
     if len(parts[1]) != 8 or raw[:1] != _ED25519 or len(raw) != 1 + _PUBLIC_BYTES:
         raise wrong
@@ -129,8 +128,23 @@ def check_text(text: str) -> None:
     Raises:
         InvalidRequest: no newline at the end, or a control character.
     """
-    if not text.endswith("\n") or any(c < " " and c != "\n" for c in text):
-        raise InvalidRequest("A note's text ends in a newline and holds no control characters.")
+    if not text.endswith("\n") or any((c < " " and c != "\n") or "\ud800" <= c <= "\udfff" for c in text):
+        raise InvalidRequest("A note's text ends in a newline and holds no control characters or half characters.")
+
+
+def decode_base64(text: str) -> bytes:
+    """Return what a base64 text stands for; of its spellings only the one that encoding makes is taken.
+
+    Python's decoder also takes other values of the bits that the last digit leaves unused, so that one signed note
+    would have several texts.
+
+    Raises:
+        ValueError: it is none.
+    """
+    raw = base64.b64decode(text, validate=True)
+    if base64.b64encode(raw).decode() != text:
+        raise ValueError("not the base64 that encoding makes")
+    return raw
 
 
 def is_name(name: str) -> bool:
@@ -161,8 +175,8 @@ def split_note(note: bytes) -> tuple[str, list[tuple[str, bytes, bytes]]]:
     for line in lines:
         name, _, encoded = line.removeprefix(_MARK).partition(" ")
         try:
-            raw = base64.b64decode(encoded, validate=True)
-        except (ValueError, binascii.Error):
+            raw = decode_base64(encoded)
+        except ValueError:
             raise wrong from None
         if not line.startswith(_MARK) or not is_name(name) or len(raw) <= _KEY_ID_BYTES:
             raise wrong
