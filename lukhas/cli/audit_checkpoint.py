@@ -49,7 +49,7 @@ def _sign(settings: Settings) -> StoredCheckpoint:
 
 
 def _read_newest(settings: Settings) -> StoredCheckpoint | None:
-    from lukhas.cli.audit_tiles import open_checkpoints
+    from lukhas.cli.audit_tile import open_checkpoints
 
     with open_checkpoints(settings) as checkpoints:
         return checkpoints.newest()

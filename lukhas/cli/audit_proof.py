@@ -11,7 +11,7 @@ import typer
 from lukhas.cli.output import ConfigOption, JsonOption, failing_clearly, print_json, print_line
 from lukhas.cli.store import open_log
 from lukhas.errors import Conflict, NotFound
-from lukhas.settings import load_settings
+from lukhas.settings import Settings, load_settings
 
 
 def write_receipt(
@@ -30,7 +30,7 @@ def write_receipt(
         settings = load_settings(config_path=config).settings
         from lukhas.audit.checkpoint import read_checkpoint
         from lukhas.audit.issuing import choose_record, issue_receipt
-        from lukhas.cli.audit_tiles import open_checkpoints
+        from lukhas.cli.audit_tile import open_checkpoints
         from lukhas.ids import check_id
 
         check_id("aud", audit_id)
@@ -41,6 +41,8 @@ def write_receipt(
             if not records:
                 raise NotFound(f"There is no record {audit_id}.", hint=f"Looked in: {settings.data_dir}")
             chosen = choose_record(records, record)
+            if checkpoints.first_covering(chosen.index) is None:
+                _sign(settings)
             receipt = issue_receipt(chosen, log.tiles, checkpoints, sign=False)
         text = receipt.format()
         if out is not None:
@@ -56,3 +58,12 @@ def write_receipt(
         else:
             print_line(f"{out}: record {receipt.index} ({chosen.kind}), in the log of {checkpoint.size} records.")
             print_line(f"To check it without this log: lukhas audit verify --proof {out} --key KEY")
+
+
+def _sign(settings: Settings) -> None:
+    from lukhas.audit.checkpoint_store import CheckpointStore
+    from lukhas.cli.audit_signing import open_signing
+
+    with open_signing(settings) as signing:
+        stores = signing.stores
+        CheckpointStore(stores.database, stores.writer, stores.clock, signing.key.signer).sign()

@@ -8,9 +8,11 @@ from typing import Annotated, Any, Final, cast
 import typer
 
 from lukhas.cli.audit_checkpoint import print_checkpoint
+from lukhas.cli.audit_content import show_content
+from lukhas.cli.audit_forget import forget_subject
 from lukhas.cli.audit_key import print_key
 from lukhas.cli.audit_proof import write_receipt
-from lukhas.cli.audit_tiles import export_tiles
+from lukhas.cli.audit_tile import export_tiles
 from lukhas.cli.modulate import print_trace
 from lukhas.cli.output import ConfigOption, JsonOption, failing_clearly, print_json, print_line, print_table, show
 from lukhas.cli.store import open_log
@@ -198,3 +200,5 @@ app.command("proof")(write_receipt)
 app.command("tiles")(export_tiles)
 app.command("checkpoint")(print_checkpoint)
 app.command("key")(print_key)
+app.command("forget")(forget_subject)
+app.command("content")(show_content)
