@@ -12,7 +12,19 @@ from starlette.types import Receive, Scope, Send
 from lukhas.api import operations
 from lukhas.api.control import add_problem_handlers, describe_app
 from lukhas.api.openai_compat import OpenAISurface
-from lukhas.api.v1 import audit, incident, limit, modulate, policy, policy_verify, sensitivity, signal_release, signals
+from lukhas.api.v1 import (
+    audit,
+    audit_content,
+    audit_subject,
+    incident,
+    limit,
+    modulate,
+    policy,
+    policy_verify,
+    sensitivity,
+    signal_release,
+    signals,
+)
 from lukhas.gateway.runtime import Runtime, open_runtime
 from lukhas.modulation import prover
 from lukhas.settings import Settings
@@ -67,7 +79,7 @@ def serve_runtime(runtime: Runtime) -> Application:
     )
     add_problem_handlers(app)
     modules = (
-        *(operations, audit, incident, limit, modulate, policy, policy_verify),
+        *(operations, audit_content, audit_subject, audit, incident, limit, modulate, policy, policy_verify),
         *(sensitivity, signal_release, signals),
     )
     for module in modules:

@@ -15,6 +15,7 @@ SCOPES: Final[Mapping[str, str]] = {
     "signals:tenant": "Emit signals that hold for the whole tenant.",
     "signals:release": "Release tightened subjects of the key's own tenant.",
     "audit": "Read the tenant's audit records.",
+    "audit:erase": "Forget subjects of the key's own tenant.",
     "policy": "Read, try out and change the policy.",
     "feedback": "Send feedback cards as the key itself.",
     "feedback:on_behalf": "Send feedback cards for the end users they name.",

@@ -28,7 +28,9 @@ _LONGEST_NAME: Final = 256
 _MOST_ITEMS: Final = (256, 64, 16, 4, 1)
 _LONGEST_TEXT: Final = (8_000, 2_000, 500, 120, 40)
 
-Kind = Literal["decision", "outcome", "refusal", "signal", "key", "policy", "limit", "note", "unrecorded"]
+Kind = Literal[
+    "decision", "outcome", "refusal", "signal", "key", "policy", "limit", "note", "unrecorded", "erasure", "access"
+]
 
 
 class AuditRecord(msgspec.Struct, frozen=True, gc=False):

@@ -86,6 +86,7 @@ class Answering:
         headers = pass_headers(answer)
         value, is_repeated = await self._heavy.run(len(body), _read_object, body)
         status = "upstream_error" if is_error else "ok"
+        released: dict[str, Any] = {}
         if value is None:
             if not is_error:
                 raise UpstreamBroken("The upstream's answer is not a JSON object.")
@@ -100,9 +101,12 @@ class Answering:
             dialect.summarise(value, summary)
             refs = read_object_ids(value) if call.dialect == "responses" and not is_error else []
             guarded, status = await self._guard(dialect, value, guard, is_error, status, len(body))
+            released = value if guarded is None else guarded
             if guarded is not None or is_repeated:
-                body = _encode(value if guarded is None else guarded)
+                body = _encode(released)
             await self._claim(record, call, refs, guard, answered)
+        if record.capture is not None and call.dialect != "embeddings":
+            await record.capture.keep("answer", released or body.decode(), len(body))
         if not answer.headers.get("content-type", "").startswith("application/json"):
             headers = [(b"content-type", b"application/json"), *(h for h in headers if h[0] != b"content-type")]
         await record.end(_outcome(status, answer, summary, len(body), guard))
@@ -205,10 +209,15 @@ class Answering:
         self, record: CallRecord, call: Call, answer: UpstreamAnswer, relay: Relay, governed: Governed
     ) -> AsyncGenerator[bytes, None]:
         ended, guard = relay.ended, governed.guard
+        capture = record.capture
         try:
             async with contextlib.aclosing(relay.events()) as events:
                 async for chunk in events:
+                    if capture is not None:
+                        capture.take_released(chunk)
                     yield chunk
+            if capture is not None:
+                await capture.keep_stream()
             if self._with.is_shadow:
                 # Only its end waits for what the moderator would have said.
                 await self._moderate(guard)
@@ -228,6 +237,8 @@ class Answering:
             if ended.last_bytes:
                 yield ended.last_bytes
         except (asyncio.CancelledError, GeneratorExit):
+            if capture is not None:
+                capture.keep_stream_now()
             record.end_unawaited(_outcome("client_gone", answer, relay.summary, ended.released_bytes, guard))
             raise
         finally:
@@ -235,6 +246,8 @@ class Answering:
 
     def _abandon(self, record: CallRecord, answer: UpstreamAnswer, relay: Relay, guard: CallGuard) -> None:
         """Close a stream whose generator may never have been started, or stands still at a block nobody takes."""
+        if record.capture is not None:
+            record.capture.keep_stream_now()
         record.end_unawaited(_outcome("client_gone", answer, relay.summary, relay.ended.released_bytes, guard))
         answer.abort()
 

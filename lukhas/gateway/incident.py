@@ -16,6 +16,7 @@ import orjson
 from sqlalchemy import Connection, Row, desc, insert, select, tuple_, update
 
 from lukhas.access.ring import ApiKey
+from lukhas.audit.content import ContentRow, write_contents
 from lukhas.audit.redaction import redact, redact_text
 from lukhas.audit.store import Appended, AuditRecord, AuditStore
 from lukhas.clock import Clock
@@ -83,6 +84,7 @@ class Target(NamedTuple):
 class _Append(NamedTuple):
     entry: Any
     rows: Sequence[IncidentRow]
+    contents: Sequence[ContentRow]
 
 
 class _Release(NamedTuple):
@@ -156,6 +158,7 @@ class IncidentStore:
         self,
         record: AuditRecord,
         rows: Sequence[IncidentRow],
+        contents: Sequence[ContentRow] = (),
         *,
         owed: bool = False,
         after: asyncio.Future[Appended] | None = None,
@@ -163,6 +166,7 @@ class IncidentStore:
         """Start writing a record and the incidents that it tells of, in one transaction, from an event loop.
 
         Args:
+            contents: captured texts that go into the same transaction.
             owed: taken even where the queue is full.
             after: a write that this one must follow, however it ends: give an outcome its decision's. Within one
                 transaction the writer keeps the order of one sink's payloads, and this sink is not the audit log's own.
@@ -171,7 +175,7 @@ class IncidentStore:
             Overloaded: too many rows wait.
             StorageUnavailable: the writer is not running; the future raises it when the storage fails.
         """
-        payload = _Append(self._audit.encode(record), [self._mark(row) for row in rows])
+        payload = _Append(self._audit.encode(record), [self._mark(row) for row in rows], contents)
         if after is None or after.done():
             return self._writer.submit(self._sink, payload, owed=owed)
         answer: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
@@ -355,8 +359,10 @@ class IncidentStore:
         for payload in payloads:
             if isinstance(payload, _Release):
                 self._write_release(connection, payload)
-            elif payload.rows:
+                continue
+            if payload.rows:
                 connection.execute(insert(INCIDENT), [_to_values(row) for row in payload.rows])
+            write_contents(connection, payload.contents)
         return list(self._audit.sink(connection, [payload.entry for payload in payloads]))
 
     def _write_release(self, connection: Connection, release: _Release) -> None:

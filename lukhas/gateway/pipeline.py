@@ -29,6 +29,7 @@ from lukhas.errors import (
     UpstreamUnreachable,
 )
 from lukhas.gateway.answering import Answering, Headers, Reply
+from lukhas.gateway.capture import ContentCapture
 from lukhas.gateway.checking import check_ahead
 from lukhas.gateway.enforcement import count_prompt_bytes, wish_output
 from lukhas.gateway.equipment import Equipment
@@ -96,6 +97,11 @@ class Pipeline:
         self._heavy = HeavyWork()
         self._answering = Answering(equipment, self._heavy)
         settings = equipment.settings
+        self._capture = (
+            ContentCapture(settings, equipment.vault, equipment.clock, equipment.metrics, self._heavy)
+            if settings.audit_content
+            else None
+        )
         self._record_deadline_s = deadline_s = settings.writer_deadline_s
         self.unrecorded = UnrecordedCalls(
             settings.data_dir,
@@ -183,6 +189,9 @@ class Pipeline:
         operation: Operation,
     ) -> Reply:
         try:
+            if self._capture is not None:
+                session, user, size = record.session, record.user, len(incoming.body)
+                record.capture = await self._capture.open(record.audit_id, record.key, session, user, call, size)
             if len(incoming.body) >= HEAVY_BYTES:
                 screened = await self._heavy.run(len(incoming.body), self._governor.screen_ahead, call)
                 checked = msgspec.structs.replace(checked, screened=screened)

@@ -14,6 +14,7 @@ from lukhas.access.ring import ApiKey
 from lukhas.audit.store import Appended, AuditRecord, AuditStore
 from lukhas.clock import Clock
 from lukhas.errors import LukhasError, Overloaded, StorageUnavailable
+from lukhas.gateway.capture import CallCapture
 from lukhas.gateway.incident import IncidentRow, IncidentStore
 from lukhas.gateway.sensors import Observation
 from lukhas.gateway.unrecorded import UnrecordedCalls
@@ -78,9 +79,10 @@ class Recorder:
             body=body,
         )
         is_owed = kind == "outcome"
-        if rows or (is_owed and call.incidents):
+        if rows or call.capture is not None or (is_owed and call.incidents):
             # After the decision, or an outcome could come before it in the log where only one of them has incidents.
-            future = self._incidents.append(record, rows, owed=is_owed, after=call.decision)
+            contents = () if call.capture is None else call.capture.take_rows()
+            future = self._incidents.append(record, rows, contents, owed=is_owed, after=call.decision)
         else:
             future = self._audit.append(record, owed=is_owed)
         if self.unrecorded is not None:
@@ -111,6 +113,7 @@ class CallRecord:
         decision: the decision's write; None until it was handed to the writer.
         rows: incidents that the next record takes along.
         incidents: ids of every incident of this call.
+        capture: its texts, where they are captured; each record takes along what is there.
         was_sent: whether the upstream may have worked for it, so that what was reserved counts.
         on_close: told once how the call ended, with the outcome.
         on_unrecorded: told once that the call passes unrecorded.
@@ -121,6 +124,7 @@ class CallRecord:
         "_is_missed",
         "_recorder",
         "audit_id",
+        "capture",
         "decision",
         "incidents",
         "key",
@@ -158,6 +162,7 @@ class CallRecord:
         self.decision: asyncio.Future[Appended] | None = None
         self.rows: list[IncidentRow] = []
         self.incidents: list[str] = []
+        self.capture: CallCapture | None = None
         self.was_sent = False
         self.observation: Observation | None = None
         self.on_close: Callable[[dict[str, Any]], None] | None = None
