@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,10 +21,12 @@ from sqlalchemy.exc import (
 )
 
 from lukhas.storage.engine import Database
-from lukhas.storage.sqlite import BUSY_TIMEOUT_MS
+from lukhas.storage.sqlite import BUSY_TIMEOUT_MS, CHECKPOINT_PAGES, can_ask_for_log
 from lukhas.storage.turn import WriteTurn
 
 _RETRY_STEP_S: Final = 0.001
+_LOOK_EVERY_S: Final = 0.05
+_REST_S: Final = 1.0
 
 
 def is_storage_failure(failure: BaseException, kind: str) -> bool:
@@ -40,15 +43,21 @@ def is_storage_failure(failure: BaseException, kind: str) -> bool:
 
 
 class WriteSession:
-    """Runs transactions for one thread, on one connection that it keeps."""
+    """Runs transactions for one thread, on one connection that it keeps.
 
-    __slots__ = ("_connection", "_database", "_file", "_turn")
+    Attributes:
+        checkpoint_error: why the write-ahead log could not be copied into the database; None where it could.
+    """
+
+    __slots__ = ("_connection", "_database", "_file", "_looks_at", "_turn", "checkpoint_error")
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._connection: Connection | None = None
         self._file = _identify(database.path)
         self._turn: WriteTurn | None = None
+        self._looks_at = math.inf
+        self.checkpoint_error: str | None = None
 
     def run(self, work: Callable[[Connection], None]) -> None:
         """Run `work` in one transaction and commit it durably; on any error nothing of it stays.
@@ -64,6 +73,8 @@ class WriteSession:
                 connection = self._connection = self._open()
             with self._begin(connection):
                 work(connection)
+            if time.monotonic() >= self._looks_at:
+                self._shorten_log(connection)
         except BaseException as failure:
             if connection is not None and is_storage_failure(failure, self._database.kind):
                 self._discard(connection)
@@ -97,8 +108,34 @@ class WriteSession:
         if self._file is None:
             self._file = _identify(self._database.path)
         if self._turn is not None:
-            self._set_busy_timeout(connection, 0)  # the wait in `_begin` is ours, since SQLite's own grows to 100 ms
+            self._set(connection, "busy_timeout=0")  # the wait in `_begin` is ours, since SQLite's own grows to 100 ms
+            if can_ask_for_log():
+                # SQLite's own checkpoint comes within a commit, which says nothing of its failure, and would sync again
+                # on the handle whose sync has failed.
+                self._set(connection, "wal_autocheckpoint=0")
+                self._looks_at = max(time.monotonic(), 0.0 if self._looks_at == math.inf else self._looks_at)
         return connection
+
+    def _shorten_log(self, connection: Connection) -> None:
+        """Copy the write-ahead log into the database where it has grown long.
+
+        What was written is durable whether this works or not, so a failure is not its callers'.
+        """
+        self._looks_at = time.monotonic() + _LOOK_EVERY_S
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        try:
+            pages = driver.execute("PRAGMA wal_checkpoint(NOOP)").fetchone()[1]
+            if pages >= CHECKPOINT_PAGES:
+                driver.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except driver.Error as failure:
+            self.checkpoint_error = str(failure)
+            self._looks_at = time.monotonic() + _REST_S
+            self._discard(connection)
+            # SQLite hands a closed connection's handle on to the next one while others are open.
+            self._database.close()
+        else:
+            self.checkpoint_error = None
 
     def _begin(self, connection: Connection) -> RootTransaction:
         turn = self._turn
@@ -133,10 +170,10 @@ class WriteSession:
             connection.close()
 
     @staticmethod
-    def _set_busy_timeout(connection: Connection, ms: int) -> None:
+    def _set(connection: Connection, pragma: str) -> None:
         driver = connection.connection.driver_connection
         assert driver is not None
-        driver.execute(f"PRAGMA busy_timeout={ms}")
+        driver.execute(f"PRAGMA {pragma}")
 
 
 def _identify(path: Path | None) -> tuple[int, int] | None:

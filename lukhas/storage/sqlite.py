@@ -17,7 +17,7 @@ from sqlalchemy.pool import QueuePool
 
 BUSY_TIMEOUT_MS: Final = 5_000
 _WAL_PATIENCE_S: Final = 5.0
-_CHECKPOINT_PAGES: Final = 4_000
+CHECKPOINT_PAGES: Final = 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,11 @@ def sqlite_safety() -> SqliteSafety:
     """Judge the SQLite that this process uses."""
     major, minor, patch = load_sqlite_module().sqlite_version_info[:3]
     return judge_version((major, minor, patch))
+
+
+def can_ask_for_log() -> bool:
+    """Say whether this SQLite tells how long its write-ahead log is: `wal_checkpoint(NOOP)`, since 3.51.0."""
+    return tuple(load_sqlite_module().sqlite_version_info[:2]) >= (3, 51)
 
 
 def create_private_file(path: Path) -> None:
@@ -105,7 +110,7 @@ def _make_engine(url: str, *, begin: str, query_only: bool, single: bool) -> Eng
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute("PRAGMA secure_delete=ON")
         # Fewer checkpoints copy the log's hottest pages less often; the WAL file stays near 16 MB.
-        cursor.execute(f"PRAGMA wal_autocheckpoint={_CHECKPOINT_PAGES}")
+        cursor.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_PAGES}")
         if query_only:
             cursor.execute("PRAGMA query_only=ON")
         cursor.close()

@@ -88,6 +88,11 @@ class GroupCommitWriter:
         return self._failure
 
     @property
+    def checkpoint_error(self) -> str | None:
+        """Why SQLite's log could not be copied into its database lately; rows are durable, and the log grows."""
+        return self._session.checkpoint_error
+
+    @property
     def busy_s(self) -> float:
         """How long the transaction that is under way has taken, in seconds; 0 where none is."""
         began = self._began
