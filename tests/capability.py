@@ -35,6 +35,7 @@ class Capability:
 
 
 CAPABILITIES = {
+    "cc": Capability(_command("cc"), "apt-get install gcc libc6-dev"),
     "chromium": Capability(
         _command("chromium", "chromium-browser", "google-chrome", "chrome"), "apt-get install chromium"
     ),
