@@ -16,6 +16,7 @@ from lukhas.api.v1 import (
     audit,
     audit_content,
     audit_subject,
+    audit_tree,
     incident,
     limit,
     modulate,
@@ -79,8 +80,9 @@ def serve_runtime(runtime: Runtime) -> Application:
     )
     add_problem_handlers(app)
     modules = (
-        *(operations, audit_content, audit_subject, audit, incident, limit, modulate, policy, policy_verify),
-        *(sensitivity, signal_release, signals),
+        # What stands before `audit` would otherwise be taken for the id of a record.
+        *(operations, audit_content, audit_subject, audit_tree, audit),
+        *(incident, limit, modulate, policy, policy_verify, sensitivity, signal_release, signals),
     )
     for module in modules:
         app.include_router(module.router)
