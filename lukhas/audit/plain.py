@@ -16,6 +16,8 @@ from typing import Any, Final, TypeAlias, cast
 
 import msgspec
 
+from lukhas.audit.pair import hide_items, hide_members
+
 Plain: TypeAlias = Any
 """dict with text keys, list, text, int, float, bool or None, at any depth."""
 
@@ -29,6 +31,7 @@ def to_plain(
     *,
     text: Callable[[str], str] | None = None,
     member: Callable[[str, object], str | None] | None = None,
+    pair: Callable[[str], str | None] | None = None,
 ) -> Plain:
     """Return the value as plain JSON.
 
@@ -40,8 +43,10 @@ def to_plain(
         value: anything.
         text: maps every text, keys included.
         member: given a mapping's key and value, returns a text that replaces the value, or None.
+        pair: given the name in a pair of a name and its value (`lukhas.audit.pair`), returns the kind of the value
+            where it is to be replaced, or None.
     """
-    return _Walk(text, member).visit(value, 0)
+    return _Walk(text, member, pair).visit(value, 0)
 
 
 def encode_sorted(value: Plain) -> bytes:
@@ -53,9 +58,15 @@ _ENCODER: Final = msgspec.json.Encoder(order="sorted")
 
 
 class _Walk:
-    def __init__(self, text: Callable[[str], str] | None, member: Callable[[str, object], str | None] | None) -> None:
+    def __init__(
+        self,
+        text: Callable[[str], str] | None,
+        member: Callable[[str, object], str | None] | None,
+        pair: Callable[[str], str | None] | None,
+    ) -> None:
         self._map_text = text
         self._member = member
+        self._pair = pair
         self._above: set[int] = set()
 
     def visit(self, value: object, depth: int) -> Plain:
@@ -106,14 +117,20 @@ class _Walk:
             fields = {field.name: getattr(value, field.name, None) for field in dataclasses.fields(value)}
             return self._mapping(fields, depth)
         if isinstance(value, Set):
-            members = [self.visit(one, depth + 1) for one in cast(Set[object], value)]
-            return sorted(members, key=encode_sorted)
+            return sorted(self._items(list(cast(Set[object], value)), depth), key=encode_sorted)
         if isinstance(value, Sequence):
-            return [self.visit(one, depth + 1) for one in cast(Sequence[object], value)]
+            return self._items(cast(Sequence[object], value), depth)
         return f"[object:{type(value).__name__}]"
+
+    def _items(self, value: Sequence[object], depth: int) -> list[Plain]:
+        if self._pair is not None:
+            value = hide_items(value, self._pair)
+        return [self.visit(one, depth + 1) for one in value]
 
     def _mapping(self, value: Mapping[Any, object], depth: int) -> dict[str, Plain]:
         plain: dict[str, Plain] = {}
+        if self._pair is not None:
+            value = hide_members(value, self._pair)
         for raw, item in value.items():
             name = raw if isinstance(raw, str) else _name_key(raw)
             key = self._text(name)
