@@ -105,7 +105,10 @@ def _find_known(folder: Path, checkpoint: Checkpoint, tiles: TileReader) -> int:
     path = folder / _CHECKPOINT
     if not path.exists():
         return 0
-    earlier = read_checkpoint(path.read_bytes())
+    try:
+        earlier = read_checkpoint(path.read_bytes())
+    except IntegrityError as wrong:
+        raise Conflict(f"{path} is not a checkpoint of a log.", hint="Choose another folder.") from wrong
     if earlier.origin != checkpoint.origin or earlier.size > checkpoint.size:
         raise Conflict(
             f"{folder} has a checkpoint of {earlier.size} records of '{earlier.origin}', and this one is of "

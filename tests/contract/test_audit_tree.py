@@ -308,6 +308,9 @@ def test_static_tree_of_another_log_is_not_overwritten(log: Log, tmp_path: Path)
     """Neither one of another name, nor one of other content, which is the sign of a log that was rebuilt."""
     log.append(5)
     newest = log.checkpoints.sign()
+    (tmp_path / "checkpoint").write_bytes(b"my own notes")
+    with pytest.raises(Conflict, match="not a checkpoint"):
+        export_tree(tmp_path, newest.note, log.store.tiles)
     other = NoteSigner("example.com/other", bytes(32))
     (tmp_path / "checkpoint").write_bytes(Checkpoint(other.verifier.name, 5, newest.root).sign(other))
     with pytest.raises(Conflict):
