@@ -46,7 +46,8 @@ class S3Target:
         self._bucket = bucket
         self._prefix = f"{prefix}/" if prefix else ""
         self._client_error: Any = errors.ClientError
-        self._failures: tuple[Any, ...] = (errors.BotoCoreError, errors.ClientError, OSError)
+        # botocore follows a redirect that leads nowhere until it runs out of stack.
+        self._failures: tuple[Any, ...] = (errors.BotoCoreError, errors.ClientError, OSError, RecursionError)
         try:
             self._client = _make_client(boto3, config)
         except (*self._failures, ValueError) as wrong:
@@ -90,7 +91,11 @@ class S3Target:
                     return None
                 raise
             with answer["Body"] as body:
-                return bytes(body.read(LARGEST_BYTES + 1))
+                data = bytes(body.read(LARGEST_BYTES + 1))
+            # A limited read does not notice that the answer was cut, and half a checkpoint would raise an alarm.
+            if len(data) < min(int(answer["ContentLength"]), LARGEST_BYTES + 1):
+                raise OSError("the answer was cut off")
+            return data
 
         return self._ask(read, "read")
 

@@ -9,17 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from checkpoint_scene import Scene, open_scene
+from checkpoint_scene import Scene, check_whole, open_scene
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lukhas.audit.checkpoint import open_checkpoint
-from lukhas.audit.note import NoteVerifier
-from lukhas.audit.proof import root_at
 from lukhas.audit.ship import Shipper
 from lukhas.audit.ship_file import FileTarget
-from lukhas.audit.ship_target import ShipTarget, open_target
-from lukhas.audit.tile import TILE_WIDTH, tile_path
+from lukhas.audit.ship_target import open_target
 from lukhas.errors import ConfigurationError, IntegrityError, StorageUnavailable
 
 
@@ -46,32 +42,6 @@ class MemoryTarget:
 
     def get(self, path: str) -> bytes | None:
         return self.held.get(path)
-
-
-class TargetTiles:
-    """Reads tiles as a stranger does who has the target alone: a partial one, else from the full one."""
-
-    def __init__(self, target: ShipTarget) -> None:
-        self._target = target
-
-    def read(self, level: int, index: int, width: int) -> bytes:
-        found = self._target.get(tile_path(level, index, width)) or self._target.get(tile_path(level, index))
-        if found is None or len(found) < 32 * width:
-            raise IntegrityError(f"tile {level}/{index} is not there")
-        return found[: 32 * width]
-
-
-def check_whole(target: ShipTarget, verifier: NoteVerifier) -> int:
-    """Return the size that the target proves by itself: every leaf hash is there, and they make the signed root."""
-    note = target.get("checkpoint")
-    assert note is not None
-    found = open_checkpoint(note, [verifier])
-    tiles = TargetTiles(target)
-    assert root_at(tiles, found.size) == found.root
-    for index in range(0, found.size, TILE_WIDTH):
-        tiles.read(0, index // TILE_WIDTH, min(TILE_WIDTH, found.size - index))
-    assert target.get(f"checkpoints/{found.size:020d}") == note
-    return found.size
 
 
 @pytest.fixture

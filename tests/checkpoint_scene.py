@@ -7,11 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from lukhas.audit.checkpoint import open_checkpoint
 from lukhas.audit.checkpoint_store import CheckpointStore
-from lukhas.audit.note import NoteSigner
+from lukhas.audit.note import NoteSigner, NoteVerifier
+from lukhas.audit.proof import root_at
 from lukhas.audit.ship import Shipper
 from lukhas.audit.ship_target import ShipTarget
 from lukhas.audit.store import AuditRecord, AuditStore
+from lukhas.audit.tile import TILE_WIDTH, tile_path
+from lukhas.errors import IntegrityError
 from lukhas.ids import make_id
 from lukhas.storage import migrate
 from lukhas.storage.engine import Database, open_database
@@ -74,3 +78,29 @@ def open_scene(folder: Path, seed: bytes = SEED, origin: str = ORIGIN) -> Genera
     finally:
         writer.close(10)
         database.close()
+
+
+class TargetTiles:
+    """Reads tiles as a stranger does who has the target alone: a partial one, else from the full one."""
+
+    def __init__(self, target: ShipTarget) -> None:
+        self._target = target
+
+    def read(self, level: int, index: int, width: int) -> bytes:
+        found = self._target.get(tile_path(level, index, width)) or self._target.get(tile_path(level, index))
+        if found is None or len(found) < 32 * width:
+            raise IntegrityError(f"tile {level}/{index} is not there")
+        return found[: 32 * width]
+
+
+def check_whole(target: ShipTarget, verifier: NoteVerifier) -> int:
+    """Return the size that the target proves by itself: every leaf hash is there, and they make the signed root."""
+    note = target.get("checkpoint")
+    assert note is not None
+    found = open_checkpoint(note, [verifier])
+    tiles = TargetTiles(target)
+    assert root_at(tiles, found.size) == found.root
+    for index in range(0, found.size, TILE_WIDTH):
+        tiles.read(0, index // TILE_WIDTH, min(TILE_WIDTH, found.size - index))
+    assert target.get(f"checkpoints/{found.size:020d}") == note
+    return found.size
