@@ -48,13 +48,15 @@ class RecordSource:
 
         Raises:
             StorageUnavailable: the database cannot be read.
+            IntegrityError: what is stored there is neither bytes nor text.
         """
         sql = (
             f"SELECT leaf_index, data FROM audit_record WHERE leaf_index >= {int(start)} "  # noqa: S608 - numbers
             f"ORDER BY leaf_index LIMIT {int(most)}"
         )
         with self._database.reading() as connection:
-            return [(index, bytes(data)) for index, data in connection.exec_driver_sql(sql)]
+            rows = connection.exec_driver_sql(sql).all()
+        return [(index, data if type(data) is bytes else _to_bytes(index, data)) for index, data in rows]
 
     def read_leaf(self, index: int) -> bytes | None:
         """Return the leaf hash of the record at an index, pruned or not; None past the log's end.
@@ -69,3 +71,10 @@ class RecordSource:
             tile = statement.read_tile(connection, 0, index >> 8)
         start = HASH_BYTES * (index & 255)
         return None if tile is None else tile[start : start + HASH_BYTES] or None
+
+
+def _to_bytes(index: int, data: object) -> bytes:
+    # SQLite keeps whatever type an edit has put there. A text is compared as what it says, so that it is named.
+    if isinstance(data, str):
+        return data.encode("utf-8", "surrogateescape")
+    raise IntegrityError(f"Record {index} of the audit log is not of the type that was written.")
