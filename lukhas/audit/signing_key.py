@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from lukhas.vault.seal import Seal
 
 PURPOSE: Final = "audit key"
-_ORIGIN_SETTING: Final = "LUKHAS_AUDIT_ORIGIN"
-_KEY_SETTING: Final = "LUKHAS_AUDIT_KEY_FILE"
+ORIGIN_SETTING: Final = "LUKHAS_AUDIT_ORIGIN"
+KEY_SETTING: Final = "LUKHAS_AUDIT_KEY_FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +118,17 @@ def load_verifiers(database: Database) -> list[NoteVerifier]:
         return [one.verifier for one in _read(connection)]
 
 
+def needs_configured_key(database: Database) -> bool:
+    """Say whether the newest key was configured, so that without the setting nothing can be signed.
+
+    Raises:
+        IntegrityError, StorageUnavailable: as `load_verifiers`.
+    """
+    with database.reading() as connection:
+        kept = _read(connection)
+    return bool(kept) and kept[0].sealed is None
+
+
 def parse_seed(key: Secret) -> bytes:
     """Return the 32 bytes of a configured private key.
 
@@ -159,9 +170,9 @@ def _parse_pem(text: str) -> bytes:
 
 def _refuse(problem: str) -> ConfigurationError:
     return ConfigurationError(
-        f"What {_KEY_SETTING} names {problem}.",
+        f"What {KEY_SETTING} names {problem}.",
         hint="Make one with: openssl genpkey -algorithm ed25519 (or give 32 random bytes as hex or base64).",
-        param=_KEY_SETTING,
+        param=KEY_SETTING,
     )
 
 
@@ -188,9 +199,9 @@ def _choose(kept: list[_Kept], seal: Seal, origin: str, seed: bytes | None) -> N
     name = newest.verifier.name
     if origin and origin != name:
         raise ConfigurationError(
-            f"This log is named '{name}', and one log has one name: {_ORIGIN_SETTING} says another.",
-            hint=f"Unset {_ORIGIN_SETTING}, or set it to '{name}'.",
-            param=_ORIGIN_SETTING,
+            f"This log is named '{name}', and one log has one name: {ORIGIN_SETTING} says another.",
+            hint=f"Unset {ORIGIN_SETTING}, or set it to '{name}'.",
+            param=ORIGIN_SETTING,
         )
     if seed is not None:
         signer = NoteSigner(name, seed)
@@ -198,8 +209,8 @@ def _choose(kept: list[_Kept], seal: Seal, origin: str, seed: bytes | None) -> N
     if newest.sealed is None:
         raise ConfigurationError(
             f"This log's key {name}+{newest.verifier.key_id.hex()} was configured, and is not any more.",
-            hint=f"Set {_KEY_SETTING} to it again, or to a new key, which then takes its place.",
-            param=_KEY_SETTING,
+            hint=f"Set {KEY_SETTING} to it again, or to a new key, which then takes its place.",
+            param=KEY_SETTING,
         )
     opened = seal.open(PURPOSE, newest.sealed, name.encode())
     if len(opened) != SEED_BYTES or (signer := NoteSigner(name, opened)).verifier != newest.verifier:
@@ -213,8 +224,8 @@ def _add(
     name = kept[0].verifier.name if kept else origin or f"lukhas.local/{secrets.token_hex(4)}"
     if not is_name(name):
         raise ConfigurationError(
-            f"{_ORIGIN_SETTING} cannot name a log: it has spaces, a '+', or what cannot be printed.",
-            param=_ORIGIN_SETTING,
+            f"{ORIGIN_SETTING} cannot name a log: it has spaces, a '+', or what cannot be printed.",
+            param=ORIGIN_SETTING,
         )
     used = seed or secrets.token_bytes(SEED_BYTES)
     signer = NoteSigner(name, used)

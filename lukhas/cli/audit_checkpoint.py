@@ -26,7 +26,7 @@ def print_checkpoint(config: ConfigOption = None, as_json: JsonOption = False) -
         except IntegrityError:
             raise
         except LukhasError as failure:
-            older = _read_newest(settings)
+            older = None if _is_mistake(settings, failure) else _read_newest(settings)
             if older is None:
                 raise
             problem, found = failure, older
@@ -37,6 +37,13 @@ def print_checkpoint(config: ConfigOption = None, as_json: JsonOption = False) -
         if problem is not None:
             said = f"{problem.message} {problem.hint}".rstrip()
             sys.stderr.write(f"lukhas: this is the newest stored checkpoint; none was signed now: {show_text(said)}\n")
+
+
+def _is_mistake(settings: Settings, failure: LukhasError) -> bool:
+    """Tell a setting that is wrong from a key that only the gateway is given."""
+    from lukhas.audit.signing_key import KEY_SETTING, ORIGIN_SETTING
+
+    return failure.param == ORIGIN_SETTING or (failure.param == KEY_SETTING and settings.audit_key is not None)
 
 
 def _sign(settings: Settings) -> StoredCheckpoint:

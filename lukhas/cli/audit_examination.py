@@ -39,10 +39,11 @@ def check_audit(settings: Settings) -> Iterator[Finding]:
 
 def _check_key(settings: Settings, database: Database) -> Finding:
     from lukhas.audit.note import NoteSigner
-    from lukhas.audit.signing_key import load_verifiers, parse_seed
+    from lukhas.audit.signing_key import load_verifiers, needs_configured_key, parse_seed
 
     try:
         verifiers = load_verifiers(database)
+        is_missing = settings.audit_key is None and needs_configured_key(database)
         seed = None if settings.audit_key is None else parse_seed(settings.audit_key)
     except LukhasError as failure:
         return Finding("audit key", "fail", failure.message, failure.hint)
@@ -50,6 +51,9 @@ def _check_key(settings: Settings, database: Database) -> Finding:
         return Finding("audit key", "ok", _NOT_YET)
     newest = verifiers[0]
     found = f"{newest.name}+{newest.key_id.hex()}"
+    if is_missing:
+        advice = "Set LUKHAS_AUDIT_KEY_FILE to it again, or to a new key, which then takes its place."
+        return Finding("audit key", "fail", f"{found} was configured, and is not any more", advice)
     if settings.audit_origin and settings.audit_origin != newest.name:
         return Finding(
             "audit key",
