@@ -47,6 +47,16 @@ def rows(gateway: Gateway) -> int:
         return int(connection.exec_driver_sql("SELECT count(*) FROM audit_content").scalar_one())
 
 
+def run_sql(gateway: Gateway, statement: str) -> None:
+    """Run a statement on the writer's own connection."""
+
+    def work(connection: Any, payloads: Any) -> Any:
+        connection.exec_driver_sql(statement)
+        return payloads
+
+    gateway.runtime.writer.submit_sync(work, None, 10.0)
+
+
 def test_capture_is_off_unless_asked_for(gateway: Gateway) -> None:
     """The packaged setting keeps no text, and says so when one is asked for."""
     audit_id = say(gateway, WORD)
@@ -240,3 +250,27 @@ def test_forget_by_the_command_reaches_a_running_gateway(
     again = runner.invoke(command_line, ["audit", "forget", receipt["sub_id"], "--yes"])
     assert again.exit_code == 0 and "before" in again.stdout
     assert runner.invoke(command_line, ["audit", "forget", "sub_1", "--yes"]).exit_code == 2
+
+
+def test_capture_that_cannot_be_written_with_its_record_refuses_the_call(capturing: Gateway) -> None:
+    """A text is in its record's transaction, so the call fails as it would without a record, and then goes on."""
+    run_sql(capturing, "ALTER TABLE audit_content RENAME TO away")
+    assert capturing.chat({}).status == 503
+    assert capturing.count("decision") == 0
+    run_sql(capturing, "ALTER TABLE away RENAME TO audit_content")
+    wait_until(lambda: capturing.chat({}).status == 200)
+
+
+def test_capture_of_responses_keeps_both(capturing: Gateway) -> None:
+    """Another dialect's plain answer is kept in the same way."""
+    capturing.upstream.reply(
+        json={
+            "id": "resp_1", "object": "response", "status": "completed", "model": "m",
+            "output": [{"type": "message", "id": "msg_1", "role": "assistant", "status": "completed",
+                        "content": [{"type": "output_text", "text": WORD, "annotations": []}]}],
+        }
+    )  # fmt: skip
+    answer = capturing.http("POST", "/v1/responses", {"model": "m", "input": f"say {WORD}", "store": False})
+    assert answer.status == 200, answer.body
+    found = texts(capturing, answer.headers["x-lukhas-audit-id"])
+    assert WORD in found["request"] and WORD in found["answer"]
