@@ -161,7 +161,8 @@ class UnrecordedCalls:
 
     def end(self, key: ApiKey, status: str) -> None:
         """Note how a call that was counted has ended."""
-        one = self._open.get((key.tenant, key.key_id)) or self._open.get(_OTHERS)
+        known = {(one.tenant, one.key_id): one for one in self._closing} | self._open
+        one = known.get((key.tenant, key.key_id)) or known.get(_OTHERS)
         if one is not None:
             one.statuses[status] = one.statuses.get(status, 0) + 1
             self._is_dirty = True
@@ -237,24 +238,44 @@ class UnrecordedCalls:
         if self._record is not None and not self._record.done():
             return
         await self._check_refs()
-        if not self._closing_id:
-            if self._refs or not self.count:
-                return
-            self._closing_id, self._closing = make_id("aud"), list(self._open.values())
-            self._open = {}
-            self._is_dirty = True
+        if self._closing_id:
+            if await asyncio.to_thread(self._audit.read, self._closing_id):
+                await self._finish()
+            else:
+                self._reopen()
+        if self._refs or not self.count:
+            return
+        self._closing_id, self._closing = make_id("aud"), list(self._open.values())
+        self._open = {}
+        self._is_dirty = True
         await self._keep()
         if not self._is_kept and self._file_holds:
             return  # a crash after the record would have the counts of the file recorded again
-        if not await asyncio.to_thread(self._audit.read, self._closing_id):
-            self._record = self._audit.append(self._make_record(), owed=True)
-            done, _ = await asyncio.wait([self._record], timeout=self._deadline_s)
-            if not done:
-                return
+        self._record = self._audit.append(self._make_record(), owed=True)
+        done, _ = await asyncio.wait([self._record], timeout=self._deadline_s)
+        if done:
             self._record.result()
+            await self._finish()
+
+    async def _finish(self) -> None:
+        """Forget what is on record now."""
         log.warning("unrecorded_calls_recorded", audit_id=self._closing_id, calls=sum(o.calls for o in self._closing))
         self._closing_id, self._closing, self._is_dirty = "", [], True
         await self._keep()
+
+    def _reopen(self) -> None:
+        """Take the counts of a record that could not be written back: the next one tells of what came since, too."""
+        parts, self._closing_id, self._closing = self._closing, "", []
+        for one in parts:
+            name = (one.tenant, one.key_id)
+            known = self._open.setdefault(name, one)
+            if known is not one:
+                known.calls += one.calls
+                known.outcomes += one.outcomes
+                known.first_ms = min(known.first_ms, one.first_ms)
+                known.last_ms = max(known.last_ms, one.last_ms)
+                for status, count in one.statuses.items():
+                    known.statuses[status] = known.statuses.get(status, 0) + count
 
     async def _check_refs(self) -> None:
         """Take back what an earlier process counted and its writer wrote all the same."""
@@ -293,8 +314,7 @@ class UnrecordedCalls:
         while self._is_dirty or self._writing is not None:
             if self._writing is None:
                 self._is_dirty = False
-                task = self._writing = asyncio.get_running_loop().create_task(self._write(self._encode(), self.count))
-                task.add_done_callback(self._forget_writing)
+                self._writing = asyncio.get_running_loop().create_task(self._write(self._encode(), self.count))
             # Whoever stops waiting must not stop the write.
             await asyncio.shield(self._writing)
             if not self._is_kept:
@@ -310,9 +330,9 @@ class UnrecordedCalls:
         else:
             self._is_kept = True
             self._file_holds = count > 0
-
-    def _forget_writing(self, _: asyncio.Task[None]) -> None:
-        self._writing = None
+        finally:
+            # By the task itself: one that is done and still stands here would be awaited without end.
+            self._writing = None
 
     def _encode(self) -> bytes:
         refs = dict(list({**self._stale_refs, **self._refs}.items())[:_MOST_REFS])

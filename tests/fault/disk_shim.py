@@ -56,13 +56,13 @@ class DiskShim:
         self.report.touch()
         self.environ = {
             "LD_PRELOAD": str(build(self.folder)),
-            "LUKHAS_SHIM_MATCH": self.match,
-            "LUKHAS_SHIM_CONTROL": str(control),
-            "LUKHAS_SHIM_REPORT": str(self.report),
+            "DISK_SHIM_MATCH": self.match,
+            "DISK_SHIM_CONTROL": str(control),
+            "DISK_SHIM_REPORT": str(self.report),
         }
         if self.traces:
             self.trace.touch()
-            self.environ["LUKHAS_SHIM_TRACE"] = str(self.trace)
+            self.environ["DISK_SHIM_TRACE"] = str(self.trace)
 
     def fail(self, words: str) -> None:
         """Let operations fail from now on: an error (EIO, ENOSPC, EROFS) and operations (open write fsync truncate)."""

@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -152,6 +153,30 @@ class ModerationServer:
         self.answered += 1
 
 
+@dataclass(frozen=True)
+class Told:
+    """What one call was told, and how long that took."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    took_s: float
+
+    @property
+    def audit_id(self) -> str:
+        return self.headers.get("x-lukhas-audit-id", "")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether an answer came, to its end."""
+        is_stream = self.headers.get("content-type", "").startswith("text/event-stream")
+        return self.status == 200 and (self.body.endswith(b"data: [DONE]\n\n") or not is_stream)
+
+    @property
+    def is_unrecorded(self) -> bool:
+        return self.headers.get("x-lukhas-unrecorded") == "true"
+
+
 @dataclass
 class Served:
     """`lukhas serve` as a process of its own."""
@@ -175,6 +200,23 @@ class Served:
         message = {"role": "user", "content": text}
         return self.call("POST", "/v1/chat/completions", {"model": "echo-1", "messages": [message], **more}, timeout_s)
 
+    def ask(self, stream: bool, key: str = ADMIN_KEY, session: str | None = None) -> Told:
+        """Make one chat call, plain or streamed, and return what came of it."""
+        body = {"model": "echo-1", "messages": [{"role": "user", "content": "What is a heron?"}], "stream": stream}
+        fields = {"authorization": f"Bearer {key}", "content-type": "application/json"}
+        if session is not None:
+            fields["x-lukhas-session"] = session
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        began = time.monotonic()
+        try:
+            connection.request("POST", "/v1/chat/completions", json.dumps(body), fields)
+            answer = connection.getresponse()
+            text = answer.read()
+            headers = {name.lower(): value for name, value in answer.getheaders()}
+            return Told(answer.status, headers, text, time.monotonic() - began)
+        finally:
+            connection.close()
+
     def kill(self) -> None:
         """End it by force, as a power cut would."""
         self.process.kill()
@@ -186,7 +228,8 @@ def served(folder: Path, **more: str) -> Iterator[Served]:
     """Run `lukhas serve` with the echo upstream until the block ends, unless it was killed before."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("LUKHAS_")}
     environ |= {"LUKHAS_DATA_DIR": str(folder), "LUKHAS_PORT": "0", "LUKHAS_ADMIN_KEY": ADMIN_KEY}
-    environ |= {"LUKHAS_POLICY_PROOF_TIMEOUT_S": "0", "LUKHAS_LOG_LEVEL": "error", **more}
+    environ |= {"LUKHAS_POLICY_PROOF_TIMEOUT_S": "0", "LUKHAS_LOG_LEVEL": "error", "LUKHAS_AUDIT_RESERVE_BYTES": "0"}
+    environ |= more
     command = [sys.executable, "-m", "lukhas.cli.main", "serve", "--json"]
     process = subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
     assert process.stdout is not None

@@ -93,7 +93,7 @@ class LogCheck:
         with database.reading() as connection:
             size, frontier = connection.exec_driver_sql("SELECT size, frontier FROM audit_head").one()
             tiles = connection.exec_driver_sql("SELECT level, tile_index, hashes FROM audit_tile").all()
-            kept = dict(connection.exec_driver_sql("SELECT key_id, sequence FROM audit_sequence").tuples().all())
+            kept = {row[0]: row[1] for row in connection.exec_driver_sql("SELECT key_id, sequence FROM audit_sequence")}
         if size != len(self.leaves):
             wrong.append(f"the head says {size} records, {len(self.leaves)} are there")
             return wrong

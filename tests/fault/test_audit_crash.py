@@ -1,4 +1,4 @@
-"""What an audit log holds after kills, power cuts and failing disks: the short forms of the scripts beside this file."""
+"""What an audit log holds after kills, power cuts and failing disks: short forms of the scripts beside this file."""
 
 from __future__ import annotations
 

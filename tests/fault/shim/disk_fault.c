@@ -1,12 +1,12 @@
 /* Stands between a program and libc, and lets the disk fail on request or writes down what reaches it.
  *
- *   LD_PRELOAD=disk_fault.so LUKHAS_SHIM_MATCH=/data/lukhas.db LUKHAS_SHIM_CONTROL=/tmp/control program
+ *   LD_PRELOAD=disk_fault.so DISK_SHIM_MATCH=/data/lukhas.db DISK_SHIM_CONTROL=/tmp/control program
  *
- * LUKHAS_SHIM_MATCH    files whose path holds this text are concerned, all others are left alone
- * LUKHAS_SHIM_CONTROL  a file of CONTROL_BYTES that is mapped: a text such as "EIO fsync" or "ENOSPC write truncate",
+ * DISK_SHIM_MATCH    files whose path holds this text are concerned, all others are left alone
+ * DISK_SHIM_CONTROL  a file of CONTROL_BYTES that is mapped: a text such as "EIO fsync" or "ENOSPC write truncate",
  *                      which may change at any time; empty means that nothing fails
- * LUKHAS_SHIM_TRACE    a file to which each write, truncate, sync, open and unlink of those files is appended
- * LUKHAS_SHIM_REPORT   a file that gets one line for each call that was failed, and one for a sync that is tried again
+ * DISK_SHIM_TRACE    a file to which each write, truncate, sync, open and unlink of those files is appended
+ * DISK_SHIM_REPORT   a file that gets one line for each call that was failed, and one for a sync that is tried again
  *                      on a handle whose last sync failed
  *
  * A trace's entry: u8 kind, u8 path number, u16 0, u32 process, u32 size, u64 offset, then `size` bytes; kinds: 'P' names a
@@ -64,10 +64,10 @@ __attribute__((constructor)) static void start(void) {
     real_unlink = dlsym(RTLD_NEXT, "unlink");
     real_fallocate = dlsym(RTLD_NEXT, "fallocate64");
     real_posix_fallocate = dlsym(RTLD_NEXT, "posix_fallocate64");
-    match = getenv("LUKHAS_SHIM_MATCH");
-    trace = start_with("LUKHAS_SHIM_TRACE", O_WRONLY | O_CREAT | O_APPEND);
-    report = start_with("LUKHAS_SHIM_REPORT", O_WRONLY | O_CREAT | O_APPEND);
-    int handle = start_with("LUKHAS_SHIM_CONTROL", O_RDWR);
+    match = getenv("DISK_SHIM_MATCH");
+    trace = start_with("DISK_SHIM_TRACE", O_WRONLY | O_CREAT | O_APPEND);
+    report = start_with("DISK_SHIM_REPORT", O_WRONLY | O_CREAT | O_APPEND);
+    int handle = start_with("DISK_SHIM_CONTROL", O_RDWR);
     if (handle >= 0) {
         void *mapped = mmap(NULL, CONTROL_BYTES, PROT_READ, MAP_SHARED, handle, 0);
         if (mapped != MAP_FAILED) control = mapped;
