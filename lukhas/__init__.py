@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from lukhas.flags import is_enabled
     from lukhas.modulation.dispatcher import Decision, Modulator
     from lukhas.modulation.signals import Signal
+    from lukhas.settings import Secret
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Decision": "lukhas.modulation.dispatcher",
     "Modulator": "lukhas.modulation.dispatcher",
+    "Secret": "lukhas.settings",
     "Signal": "lukhas.modulation.signals",
     "audit_log_read": "lukhas.audit.store",
     "audit_log_write": "lukhas.audit.store",
@@ -27,6 +29,7 @@ _HOMES = {
 __all__ = [
     "Decision",
     "Modulator",
+    "Secret",
     "Signal",
     "__version__",
     "audit_log_read",

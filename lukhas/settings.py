@@ -47,6 +47,15 @@ class Secret:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Secret cannot be serialised")
 
+    def __getstate__(self) -> NoReturn:
+        raise TypeError("a Secret cannot be serialised")
+
+    def __copy__(self) -> Secret:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Secret:
+        return self  # it never changes, and `dataclasses.asdict` copies what it returns
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Secret) and other._text == self._text
 

@@ -136,6 +136,12 @@ def decode_values(raw: msgspec.Raw) -> dict[str, Any] | None:
     return values
 
 
+def decode_decision(data: bytes) -> Body | None:
+    """Return what a record's bytes hold of a decision; None where they are of another form."""
+    found = _decode(data)
+    return None if found is None else found.body
+
+
 def _decode(data: bytes) -> Envelope | None:
     try:
         return _DECODER.decode(data)

@@ -57,7 +57,24 @@ def load_revisions(database: Database, also: Iterable[str] = ()) -> Revisions:
     return revisions
 
 
-def _read_stored(database: Database) -> list[tuple[str, str]]:
+def load_revision(database: Database, wanted: str, also: Iterable[str] = ()) -> Policy | None:
+    """Return the policy of one id, from the store, the packaged text or further texts; None where none has it.
+
+    Raises:
+        PolicyError: its stored text is not one of its id, or cannot be read as a policy any more.
+        StorageUnavailable: the database cannot be read.
+    """
+    for text in (read_packaged_text(), *also):
+        if policy_id(text) == wanted:
+            return parse_policy(text, "a revision")
+    for stored_id, text in _read_stored(database, wanted):
+        if policy_id(text) != stored_id:
+            raise PolicyError(f"The text that is stored as {stored_id} is that of {policy_id(text)}.")
+        return parse_policy(text, "a stored revision")
+    return None
+
+
+def _read_stored(database: Database, wanted: str | None = None) -> list[tuple[str, str]]:
     table = MAIN.tables.get(_TABLE)
     if table is None:
         return []
@@ -67,5 +84,6 @@ def _read_stored(database: Database) -> list[tuple[str, str]]:
                 return []
         except NoSuchTableError:
             return []
-        rows = connection.execute(select(table.c.policy_id, table.c.text)).all()
+        query = select(table.c.policy_id, table.c.text)
+        rows = connection.execute(query if wanted is None else query.where(table.c.policy_id == wanted)).all()
     return [(str(stored_id), str(text)) for stored_id, text in rows]

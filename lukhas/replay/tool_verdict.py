@@ -74,5 +74,10 @@ class ToolJudge:
         return _allows(revision, offer.before, name, is_hosted), is_hosted
 
 
+def could_allow(policy: Policy, allowlist: Sequence[str], name: str) -> frozenset[bool]:
+    """Return whether an allowlist lets a tool through, by each reading of its name: a function, or a hosted tool."""
+    return frozenset((policy.allows_tool(allowlist, name), policy.allows_hosted(allowlist, name)))
+
+
 def _allows(policy: Policy, allowlist: Sequence[str], name: str, is_hosted: bool) -> bool:
     return policy.allows_hosted(allowlist, name) if is_hosted else policy.allows_tool(allowlist, name)

@@ -15,6 +15,7 @@ import lukhas
 PUBLIC = {
     "Decision",
     "Modulator",
+    "Secret",
     "Signal",
     "__version__",
     "audit_log_read",

@@ -11,8 +11,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from lukhas.audit.store import AuditRecord
+from lukhas.cli.audit_show import explain
 from lukhas.cli.main import app
-from lukhas.cli.record import explain
 from lukhas.cli.store import open_stores
 from lukhas.ids import make_id
 from lukhas.settings import load_settings
@@ -226,7 +226,7 @@ def test_audit_show_tells_what_moderation_found_and_which_incidents_came_of_it()
     }
     out = show(write(("decision", decision), ("outcome", outcome))).stdout
     assert "found in the request  rule" in out and "found in the answer  rule" in out
-    assert out.count("injection.x") == 2 and "input[0]" in out
+    assert out.count("injection.x") == 4 and "input[0]" in out
     assert "The moderation API could not be asked in the answer." in out
     assert "incidents  inc_1, inc_2   (see: lukhas incident show ID)" in out
     assert "finish    stop, length" in out
