@@ -6,25 +6,35 @@ The default store is opened on first use from the process's settings, one for ea
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from lukhas.audit.record import AuditRecord
-from lukhas.audit.redaction import redact
 from lukhas.clock import Clock, SystemClock
-from lukhas.errors import InvalidId, InvalidRequest
+from lukhas.errors import InvalidId, InvalidRequest, LukhasError
 from lukhas.ids import check_id, make_id
 
 if TYPE_CHECKING:
+    from lukhas.audit.redaction import Redactor
+    from lukhas.audit.jsonl import JsonlFile
     from lukhas.audit.store import AuditStore
+    from lukhas.settings import Settings
     from lukhas.storage.engine import Database
     from lukhas.storage.writer import GroupCommitWriter
+
+log = logging.getLogger("lukhas.audit")
 
 LIBRARY_KEY: Final = "library"
 _LIBRARY_TENANT: Final = "default"
 _CLOSE_TIMEOUT_S: Final = 10.0
+# Whoever has the file at the moment appends this record too, or the next write does.
+_FILE_PATIENCE_S: Final = 0.05
+# A write does not wait until a long log is in a new file.
+_MOST_LINES: Final = 1_000
 
 
 def audit_log_write(bundle: Mapping[str, Any]) -> str:
@@ -44,9 +54,10 @@ def audit_log_write(bundle: Mapping[str, Any]) -> str:
     if not isinstance(bundle, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance] - callers may be untyped
         raise InvalidRequest("An audit bundle must be a mapping.")
     audit_id = _take_id(bundle)
-    body = cast(dict[str, Any], redact({name: value for name, value in bundle.items() if name != "audit_id"}))
     stores = _open_default()
-    stores.audit.append_sync(
+    plain = stores.redactor.redact({name: value for name, value in bundle.items() if name != "audit_id"})
+    body = cast(dict[str, Any], plain)
+    stores.append(
         AuditRecord(
             kind="note",
             audit_id=audit_id,
@@ -92,8 +103,7 @@ def close_default() -> None:
         stores = list(_stores.values())
         _stores.clear()
     for store in stores:
-        store.writer.close(_CLOSE_TIMEOUT_S)
-        store.database.close()
+        store.close()
 
 
 def _take_id(bundle: Mapping[str, Any]) -> str:
@@ -118,11 +128,55 @@ def _bundle_of(record: dict[str, Any]) -> dict[str, Any] | None:
 class _Default:
     """An open store with what it stands on."""
 
-    def __init__(self, database: Database, writer: GroupCommitWriter, audit: AuditStore, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        writer: GroupCommitWriter,
+        audit: AuditStore,
+        clock: Clock,
+        jsonl: JsonlFile | None,
+        is_required: bool,
+    ) -> None:
         self.database = database
         self.writer = writer
         self.audit = audit
         self.clock = clock
+        self._jsonl = jsonl
+        self._is_required = is_required
+        self._problem: str | None = None
+
+    def append(self, record: AuditRecord) -> None:
+        """Write a record, and see that it gets into the JSONL file, where there is one."""
+        self.audit.append_sync(record)
+        if not self._is_required:
+            self._follow(_FILE_PATIENCE_S, _MOST_LINES)
+
+    def close(self) -> None:
+        """Write what waits, to the file too, and close everything."""
+        self.writer.close(_CLOSE_TIMEOUT_S)
+        self._follow(_CLOSE_TIMEOUT_S)
+        if self._jsonl is not None:
+            self._jsonl.close()
+        self.database.close()
+
+    def abandon(self) -> None:
+        """Let go of everything without touching it: for a forked child, whose parent still uses it."""
+        self.database.abandon()
+        if self._jsonl is not None:
+            self._jsonl.close()
+
+    def _follow(self, patience_s: float, most: int | None = None) -> None:
+        if self._jsonl is None:
+            return
+        try:
+            self._jsonl.catch_up(patience_s, most)
+        except LukhasError as failure:
+            # The record is durable in the log; the next write, or whoever else follows the log, appends it.
+            if self._problem != failure.message:
+                log.warning("jsonl_not_appended", extra={"problem": failure.message})
+            self._problem = failure.message
+        else:
+            self._problem = None
 
 
 _stores: dict[str, _Default] = {}
@@ -141,23 +195,32 @@ def _open_default() -> _Default:
         return store
     with _lock:
         if url not in _stores:
-            _stores[url] = _open(url, settings.writer_queue_rows)
+            _stores[url] = _open(settings)
         _hook_process()
         return _stores[url]
 
 
-def _open(url: str, queue_rows: int) -> _Default:
+def _open(settings: Settings) -> _Default:
+    from lukhas.audit.jsonl import open_jsonl
+    from lukhas.audit.source import RecordSource
     from lukhas.audit.store import AuditStore
     from lukhas.storage.engine import open_database
     from lukhas.storage.migrate import upgrade
     from lukhas.storage.writer import GroupCommitWriter
 
-    database = open_database(url)
+    database = open_database(settings.sqlalchemy_url)
     upgrade(database)
-    writer = GroupCommitWriter(database, max_rows=queue_rows, name="audit-library")
+    jsonl = open_jsonl(settings, RecordSource(database))
+    is_required = settings.audit_jsonl == "required"
+    writer = GroupCommitWriter(
+        database,
+        max_rows=settings.writer_queue_rows,
+        name="audit-library",
+        after_commit=jsonl.catch_up if jsonl is not None and is_required else None,
+    )
     writer.start()
     clock = SystemClock()
-    return _Default(database, writer, AuditStore(database, writer, clock), clock)
+    return _Default(database, writer, AuditStore(database, writer, clock), clock, jsonl, is_required)
 
 
 def _hook_process() -> None:
@@ -175,4 +238,4 @@ def _forget_parent() -> None:
     _abandoned.extend(_stores.values())
     _stores.clear()
     for store in _abandoned:
-        store.database.abandon()
+        store.abandon()

@@ -108,11 +108,12 @@ class JsonlFile:
         self._set_aside_ms: deque[int] = deque(maxlen=_MOST_SET_ASIDE)
         self._gaps: deque[tuple[int, int]] = deque(maxlen=_MOST_REMEMBERED)
 
-    def catch_up(self, patience_s: float | None = None) -> int:
+    def catch_up(self, patience_s: float | None = None, most: int | None = None) -> int:
         """Append every record up to the log's present head, in batches.
 
         Args:
             patience_s: longest wait for whoever appends at the moment; None takes the file's own.
+            most: stop after about so many records, for who cannot wait for a long backlog; None goes on to the head.
 
         Returns:
             How many records this call appended; others may have appended them before.
@@ -127,7 +128,7 @@ class JsonlFile:
             raise StorageUnavailable(f"Another thread has been appending to {self._path} for {patience_s:g} s.")
         total = 0
         try:
-            while (added := self._append_batch(patience_s)) == _BATCH:
+            while (added := self._append_batch(patience_s)) == _BATCH and (most is None or total + added < most):
                 total += added
             self._problem = None
             return total + added

@@ -29,7 +29,18 @@ _MOST_ITEMS: Final = (256, 64, 16, 4, 1)
 _LONGEST_TEXT: Final = (8_000, 2_000, 500, 120, 40)
 
 Kind = Literal[
-    "decision", "outcome", "refusal", "signal", "key", "policy", "limit", "note", "unrecorded", "erasure", "access"
+    "decision",
+    "outcome",
+    "refusal",
+    "signal",
+    "key",
+    "policy",
+    "limit",
+    "note",
+    "unrecorded",
+    "erasure",
+    "access",
+    "segment",
 ]
 
 

@@ -189,9 +189,9 @@ class Retention:
             if count_months(one.name) + 1 + months > now:
                 return chosen, Kept(one, f"it has not been over for {months} months")
             if one.archived_ms is None:
-                return chosen, Kept(one, "it is not archived")
+                return chosen, Kept(one, "it is not archived; see lukhas audit archive")
             chosen.append(one)
-        return chosen, Kept(None, "every later month is not over")
+        return chosen, Kept(None, "no other month is sealed yet")
 
     def prune(self, months: int, on_progress: Progress = _say_nothing) -> list[Segment]:
         """Delete the records of months that have been over for `months` months, and return those months.

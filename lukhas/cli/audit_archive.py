@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lukhas.cli.keeping import COLUMNS, describe_row, open_keeping, showing_progress
+from lukhas.cli.keeping import COLUMNS, counting_records, describe_row, open_keeping
 from lukhas.cli.output import ConfigOption, JsonOption, failing_clearly, print_json, print_line, print_table
 from lukhas.errors import ConfigurationError
 from lukhas.settings import load_settings
@@ -23,7 +23,7 @@ def archive_segments(config: ConfigOption = None, as_json: JsonOption = False) -
             keeping.segments.seal()
             waiting = [one for one in keeping.segments.list() if one.archived_ms is None]
             total = sum(one.end_index - one.first_index for one in waiting)
-            with showing_progress("Archiving", total) as on_progress:
+            with counting_records(total) as on_progress:
                 keeping.archiver.archive_all(on_progress)
             names = {one.name for one in waiting}
             done = [one for one in keeping.segments.list() if one.name in names]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lukhas.cli.keeping import open_keeping, showing_progress
+from lukhas.cli.keeping import counting_records, open_keeping
 from lukhas.cli.output import ConfigOption, Exit, JsonOption, failing_clearly, print_json, print_line, print_table
 from lukhas.errors import InvalidRequest
 from lukhas.settings import Settings, load_settings
@@ -40,7 +40,7 @@ def prune_segments(
                 raise typer.Exit(Exit.NEGATIVE)
             if not dry_run and chosen:
                 total = sum(one.end_index - one.first_index for one in chosen)
-                with showing_progress("Pruning", total) as on_progress:
+                with counting_records(total) as on_progress:
                     keeping.prune(months, on_progress)
         if as_json:
             found = {"months": [one.name for one in chosen], "pruned": not dry_run and bool(chosen), "kept": reason}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from lukhas.cli.progress import showing_progress
 from lukhas.cli.store import ACTOR, open_stores
 from lukhas.settings import Settings
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lukhas.audit.retention import Retention
     from lukhas.audit.segment import Segment
 
-COLUMNS = ("month", "records", "first", "sealed", "archive", "pruned")
+COLUMNS: Final = ("month", "records", "first", "sealed", "archive", "pruned")
 
 
 @contextmanager
@@ -32,14 +32,17 @@ def open_keeping(settings: Settings) -> Generator[Retention]:
 
 
 @contextmanager
-def showing_progress(title: str, total: int) -> Generator[Callable[[int], None]]:
-    """Show a bar of records on standard error while the block runs; nothing where that is no terminal."""
-    from rich.console import Console
-    from rich.progress import Progress
+def counting_records(total: int) -> Generator[Callable[[int], None]]:
+    """Show a bar while the block runs, where a terminal is; the yielded function is told how many more are done."""
+    done = 0
+    with showing_progress("records") as update:
 
-    with Progress(console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task(title, total=total or None)
-        yield lambda count: progress.advance(task, count)
+        def advance(count: int) -> None:
+            nonlocal done
+            done += count
+            update(done, total)
+
+        yield advance
 
 
 def describe_row(segment: Segment) -> tuple[object, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import lukhas
 from lukhas.audit.facade import audit_log_read, audit_log_write, close_default
 from lukhas.audit.store import AuditRecord, AuditStore
 from lukhas.clock import SystemClock
-from lukhas.errors import InvalidId, InvalidRequest
+from lukhas.errors import InvalidId, InvalidRequest, StorageUnavailable
 from lukhas.ids import make_id
 from lukhas.storage.engine import open_database
 from lukhas.storage.writer import GroupCommitWriter
@@ -144,3 +145,36 @@ def test_read_of_a_gateways_call_gives_the_merged_document(data_dir: Path) -> No
     assert document["decision"] == {"of": "decision"} and document["outcome"] == {"of": "outcome"}
     writer.close(5)
     database.close()
+
+
+def test_write_is_in_the_jsonl_file_when_it_returns(data_dir: Path) -> None:
+    """A program without a gateway gets its lines too, one for each record."""
+    written = [audit_log_write({"n": number}) for number in range(3)]
+    lines = (data_dir / "audit.jsonl").read_bytes().splitlines()
+    assert [json.loads(line)["audit_id"] for line in lines] == written
+
+
+@pytest.mark.parametrize(
+    ("mode", "fails"),
+    [
+        pytest.param("best_effort", False, id="best-effort"),
+        pytest.param("required", True, id="required"),
+        pytest.param("off", False, id="off"),
+    ],
+)
+def test_write_with_a_file_that_fails(data_dir: Path, monkeypatch: pytest.MonkeyPatch, mode: str, fails: bool) -> None:
+    """Only a required file counts towards the write; when it works again, nothing is missing from it."""
+    monkeypatch.setenv("LUKHAS_AUDIT_JSONL", mode)
+    path = data_dir / "audit.jsonl"
+    path.mkdir(parents=True)
+    if fails:
+        with pytest.raises(StorageUnavailable, match="Is a directory"):
+            audit_log_write({"n": 1})
+    else:
+        audit_log_write({"n": 1})
+    path.rmdir()
+    audit_log_write({"n": 2})
+    if mode == "off":
+        assert not path.exists()
+    else:
+        assert len(path.read_bytes().splitlines()) == 2
