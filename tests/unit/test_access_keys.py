@@ -244,7 +244,7 @@ def test_ensure_admin_from_the_environment_is_accepted_and_not_stored(opened: Op
 def test_every_scope_has_a_line_of_documentation() -> None:
     """The table is what the reference shows."""
     assert set(SCOPES) == {
-        "admin", "signals", "signals:tenant", "signals:release", "audit", "policy",
+        "admin", "signals", "signals:tenant", "signals:release", "audit", "audit:erase", "policy",
         "feedback", "feedback:on_behalf", "metrics",
     }  # fmt: skip
     assert all(doc.endswith(".") for doc in SCOPES.values())
