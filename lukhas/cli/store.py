@@ -62,6 +62,8 @@ def open_stores(settings: Settings) -> Generator[Stores]:
         StorageUnavailable: it cannot be read or written.
     """
     from lukhas.access.keys import KeyStore
+    from lukhas.audit.redaction import install_redactor
+    from lukhas.audit.redaction_reader import load_redactor
     from lukhas.audit.store import AuditStore
     from lukhas.storage import migrate
     from lukhas.storage.engine import open_database
@@ -69,6 +71,7 @@ def open_stores(settings: Settings) -> Generator[Stores]:
     from lukhas.storage.writer import GroupCommitWriter
 
     clock = SystemClock()
+    install_redactor(load_redactor(settings.redaction))
     with ExitStack() as stack:
         database = open_database(settings.sqlalchemy_url)
         stack.callback(database.close)
