@@ -293,8 +293,9 @@ def hint_pruned(database: Database, audit_id: str) -> str:
     Raises:
         StorageUnavailable: the database cannot be read.
     """
-    places = [str(one.archive) for one in find_pruned(database, audit_id)]
-    return f"Records of that month were pruned; look in {' and '.join(places)}." if places else ""
+    # The name alone: where archives are kept is not for everybody who may ask for a record.
+    names = [str(one.archive).rpartition("/")[2] for one in find_pruned(database, audit_id)]
+    return f"Records of that month were pruned; they are in the archive {' or '.join(names)}." if names else ""
 
 
 def _to_row(segment: Segment) -> dict[str, Any]:

@@ -129,6 +129,16 @@ class AuditStore:
             "records": records,
         }
 
+    def explain_absence(self, audit_id: str) -> str:
+        """Return in which archive a record may be that is not in the database; empty where nothing was pruned.
+
+        Raises:
+            StorageUnavailable: the database cannot be read.
+        """
+        from lukhas.audit.segment import hint_pruned
+
+        return hint_pruned(self._database, audit_id)
+
     def head(self) -> tuple[int, bytes]:
         """Return the log's size and its RFC 6962 root hash.
 

@@ -32,8 +32,9 @@ def show_record(
         check_id("aud", audit_id)
         with open_log(settings) as log:
             document = log.read_document(audit_id)
+            pruned = log.explain_absence(audit_id) if document is None else ""
         if document is None:
-            raise NotFound(f"There is no record {audit_id}.", hint=f"Looked in: {settings.data_dir}")
+            raise NotFound(f"There is no record {audit_id}.", hint=pruned or f"Looked in: {settings.data_dir}")
         if as_json:
             print_json(document)
         else:

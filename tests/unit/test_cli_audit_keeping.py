@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from lukhas.audit.store import AuditRecord
 from lukhas.cli.main import app
 from lukhas.cli.store import open_stores
-from lukhas.ids import make_id
+from lukhas.ids import encode_base32, make_id
 from lukhas.settings import load_settings
 
 OLD = [(2020, 1, 300), (2020, 3, 20)]
@@ -66,6 +66,9 @@ def test_months_from_sealed_to_pruned(archive: Path) -> None:
     assert all(one["pruned_ms"] for one in read("segments")["segments"])
     assert "2020-03" in run("segments").stdout
     assert "Nothing to prune" in run("prune", "--older-than", "12", "--yes").stdout
+    gone = run("show", make_old_id(timegm((2020, 1, 9, 0, 0, 0)) * 1000))
+    assert gone.exit_code == 1 and "archive audit-2020-01.jsonl.gz" in gone.stderr
+    assert "archive" not in run("show", make_id("aud")).stderr
 
 
 @pytest.mark.parametrize(
@@ -104,3 +107,7 @@ def test_damage_is_exit_4(archive: Path) -> None:
     result = run("prune", "--older-than", "12", "--yes")
     assert result.exit_code == 4
     assert "hash is another" in result.stderr
+
+
+def make_old_id(time_ms: int) -> str:
+    return f"aud_{encode_base32(time_ms << 80)}"

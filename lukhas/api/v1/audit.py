@@ -33,7 +33,12 @@ async def read_audit(
     """
     check_id("aud", audit_id)
     document = await asyncio.to_thread(runtime.audit.read_document, audit_id)
-    found = check_readable(document, audit_id, key)
+    try:
+        found = check_readable(document, audit_id, key)
+    except NotFound as missing:
+        # By the id's time alone, so that it says nothing about records of others.
+        hint = await asyncio.to_thread(runtime.audit.explain_absence, audit_id)
+        raise NotFound(missing.message, hint=hint) from None
     if wanted == "json" or (wanted is None and not request.headers.get("accept", "").startswith("text/plain")):
         return json_answer(found, request)
     newest = max(int(one["tree"]["index"]) for one in found["records"])
