@@ -10,7 +10,6 @@ import logging
 import os
 import threading
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from lukhas.audit.record import AuditRecord
@@ -19,8 +18,8 @@ from lukhas.errors import InvalidId, InvalidRequest, LukhasError
 from lukhas.ids import check_id, make_id
 
 if TYPE_CHECKING:
-    from lukhas.audit.redaction import Redactor
     from lukhas.audit.jsonl import JsonlFile
+    from lukhas.audit.redaction import Redactor
     from lukhas.audit.store import AuditStore
     from lukhas.settings import Settings
     from lukhas.storage.engine import Database
@@ -136,7 +135,9 @@ class _Default:
         clock: Clock,
         jsonl: JsonlFile | None,
         is_required: bool,
+        redactor: Redactor,
     ) -> None:
+        self.redactor = redactor
         self.database = database
         self.writer = writer
         self.audit = audit
@@ -202,12 +203,14 @@ def _open_default() -> _Default:
 
 def _open(settings: Settings) -> _Default:
     from lukhas.audit.jsonl import open_jsonl
+    from lukhas.audit.redaction_reader import load_redactor
     from lukhas.audit.source import RecordSource
     from lukhas.audit.store import AuditStore
     from lukhas.storage.engine import open_database
     from lukhas.storage.migrate import upgrade
     from lukhas.storage.writer import GroupCommitWriter
 
+    redactor = load_redactor(settings.redaction)
     database = open_database(settings.sqlalchemy_url)
     upgrade(database)
     jsonl = open_jsonl(settings, RecordSource(database))
@@ -220,7 +223,7 @@ def _open(settings: Settings) -> _Default:
     )
     writer.start()
     clock = SystemClock()
-    return _Default(database, writer, AuditStore(database, writer, clock), clock, jsonl, is_required)
+    return _Default(database, writer, AuditStore(database, writer, clock), clock, jsonl, is_required, redactor)
 
 
 def _hook_process() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
+from lukhas.audit.facade import audit_log_read, audit_log_write, close_default
 from lukhas.audit.operator_pattern import OperatorPattern
 from lukhas.audit.redaction import install_redactor, redact, redact_text
 from lukhas.audit.redaction_reader import load_redactor, parse_redactor
@@ -105,3 +107,18 @@ def test_operator_pattern_that_takes_too_long_redacts_the_whole_text() -> None:
     assert pattern.redact("a" * 300_000 + ".yx") == "[redacted:slow]"
     assert time.process_time() - started < 5
     assert pattern.redact("B" * 1_000_000) == "B" * 1_000_000
+
+
+def test_audit_log_write_redacts_by_the_operators_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that uses the library is under the same file."""
+    path = tmp_path / "redaction.yaml"
+    path.write_text("keys: {employee_no: personal}\n")
+    monkeypatch.setenv("LUKHAS_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("LUKHAS_REDACTION", str(path))
+    try:
+        assert audit_log_read(audit_log_write({"employeeNo": 7, "n": 7})) == {
+            "employeeNo": "[redacted:personal]",
+            "n": 7,
+        } | dict.fromkeys(("audit_id", "time"), ANY)
+    finally:
+        close_default()
