@@ -2,8 +2,8 @@
 
     python perf/audit_show.py [--records 1000000] [--rounds 500] [--json]
 
-The log holds small records with true leaf hashes, inserted in bulk without a tree. Reading, checking hashes and putting it
-in sentences is measured in the process; what the command adds by starting is measured and printed by itself.
+The log holds small records with true leaf hashes, inserted in bulk without a tree. Reading, checking hashes and
+putting it in sentences is measured in the process; what the command adds by starting is measured and printed by itself.
 """
 
 from __future__ import annotations

@@ -19,12 +19,13 @@ _ENDINGS: Final[Mapping[str, str]] = {
 _CAUSES: Final[Mapping[str, str]] = {
     "bounds": "because of the policy's bounds",
     "nudge": "because of the feedback table",
-    "caller": "because the caller's own value is tighter, or has no direction",
+    "caller": "because of the caller's own value",
     "choose": "because of the policy's choice of a prompt style",
     "capability": "because of what the model takes",
     "tools": "because of the tools that the call offered",
 }
 _SCOPES: Final[Mapping[str, str]] = {
+    "call": "this call",
     "session": "this session",
     "user": "this end user",
     "key": "this API key",
@@ -147,7 +148,7 @@ def _tell_tools(body: Mapping[str, Any]) -> list[str]:
         for step in map(_table, _list(body.get("trace")))
         if step.get("parameter") == "tools" and step.get("signal")
     ]
-    why = f"the allowlist of {_word(body.get('policy'))} was {allowlist or 'empty'}"
+    why = f"the allowlist of {_word(body.get('policy'))} was {allowlist or 'not recorded'}"
     why += f", set by {'; '.join(causes)}" if causes else ", the policy's default"
     if kept:
         lines.append(f"Tools let through: {', '.join(kept)}; {why}.")
@@ -228,7 +229,7 @@ def _word(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.6g}"
     if isinstance(value, list):
-        return ", ".join(_word(one) for one in cast("list[Any]", value))
+        return ", ".join(_word(one) for one in cast("list[Any]", value)) or "nothing"
     text = str(value) if isinstance(value, (str, int)) else "..."
     text = text if len(text) <= _LONGEST else text[:_LONGEST] + "..."
     # What could steer a terminal is shown by its code.
