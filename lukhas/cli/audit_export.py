@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lukhas.cli.output import ConfigOption, JsonOption, failing_clearly, print_json, print_line
-from lukhas.errors import IntegrityError, InvalidRequest, LukhasError
+from lukhas.errors import InvalidRequest, LukhasError
 from lukhas.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -107,8 +107,6 @@ def _sign(settings: Settings) -> str | None:
         with open_signing(settings) as signing:
             stores = signing.stores
             CheckpointStore(stores.database, stores.writer, stores.clock, signing.key.signer).sign()
-    except IntegrityError:
-        raise
     except LukhasError as failure:
         return str(failure)
     return None

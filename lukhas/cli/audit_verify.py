@@ -110,6 +110,8 @@ def print_report(report: Report) -> None:
     print_line(
         f"checkpoints  {fitting} of {len(compared)} fit; the key vouches for the first {report.anchored} records"
     )
+    if report.anchored > report.size:
+        print_line(f"the log      goes on behind this export: it is signed up to {report.anchored} records")
     for text in report.warnings:
         print_line(f"warning      {show_text(text)}")
     if report.ok:

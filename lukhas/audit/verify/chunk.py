@@ -15,6 +15,7 @@ from lukhas.audit.verify.compact import CompactRange, Node
 from lukhas.audit.verify.line import KEY_DECODER, Place, read_place
 
 _TAIL: Final = b',"tree":{"index":"%016d","previous":"%b","sequence":"%016d"}}'
+_WIDTH: Final = 256
 _FAILURES: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 
@@ -79,13 +80,13 @@ class _Loop:
         self._last: dict[str, int] = {}
         self._range = CompactRange()
         self._leaves: list[bytes] = []
-        self._index = -1
+        self._index = self._pause = -1
         self._hex = b""
 
     def take(self, lines: Sequence[bytes]) -> bool:
         """Take lines, and say whether all of them fit."""
-        last, leaves, decode = self._last, self._leaves, KEY_DECODER.decode
-        index, hexed = self._index, self._hex
+        last, leaves, decode, tail = self._last, self._leaves, KEY_DECODER.decode, _TAIL
+        index, hexed, pause = self._index, self._hex, self._pause
         fits = True
         for line in lines:
             try:
@@ -95,7 +96,7 @@ class _Loop:
                 break
             number = last.get(key)
             # The common case in as few steps as can be: the tail must be exactly this text.
-            if number is not None and line.endswith(_TAIL % (index, hexed, number + 1)):
+            if number is not None and line.endswith(tail % (index, hexed, number + 1)):
                 number += 1
             else:
                 self._index, self._hex = index, hexed
@@ -103,18 +104,14 @@ class _Loop:
                 if number is None:
                     fits = False
                     break
-                index = self._index
+                index, pause = self._index, self._pause
             leaf = sha256(b"\x00" + line).digest()
             hexed = leaf.hex().encode()
             leaves.append(leaf)
             last[key] = number
-            if index in self._asked:
-                self.chunk.leaves.append((index, leaf))
             index += 1
-            if self._stops and index == self._stops[-1]:
-                self._stop()
-            elif not index & 255:
-                self._flush()
+            if index == pause:
+                pause = self._rest(index)
         self._index, self._hex = index, hexed
         return fits
 
@@ -158,11 +155,21 @@ class _Loop:
         self.chunk.begin = place.index
         self.chunk.previous = None if place.previous is None else place.previous.decode()
         self._stops = sorted((stop for stop in self._all_stops if stop > place.index), reverse=True)
+        self._rest(place.index)
 
-    def _stop(self) -> None:
+    def _rest(self, index: int) -> int:
+        """Build the tree up to an index, keep what was asked for there, and return where to do so next."""
         self._flush()
-        self.chunk.stops.append((self._stops.pop(), list(self._range.nodes)))
+        if self._stops and index == self._stops[-1]:
+            self.chunk.stops.append((self._stops.pop(), list(self._range.nodes)))
+        self._pause = min(self._stops[-1] if self._stops else index + _WIDTH, (index | (_WIDTH - 1)) + 1)
+        return self._pause
 
     def _flush(self) -> None:
+        begin = self._range.end
+        if self._asked:
+            for place, leaf in enumerate(self._leaves, start=begin):
+                if place in self._asked:
+                    self.chunk.leaves.append((place, leaf))
         self._range.append_leaves(self._leaves)
         self._leaves.clear()

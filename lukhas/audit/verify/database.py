@@ -58,11 +58,12 @@ def verify_database(
         IntegrityError: the head cannot even be read.
         StorageUnavailable: the database, or what was shipped, cannot be read.
     """
-    snapshot = read_snapshot(database)
-    verifiers = [*keys] or load_verifiers(database)
     all_notes = [*notes]
+    # Before the log's own size: what was shipped later may cover records that were not there yet.
     if shipped is not None and (note := shipped.get(_SHIPPED)) is not None:
         all_notes.append((note, f"{shipped}/{_SHIPPED}", True))
+    snapshot = read_snapshot(database)
+    verifiers = [*keys] or load_verifiers(database)
     all_notes += [(note, f"the stored one of size {size}", True) for size, _, note in snapshot.notes]
     anchors, findings, warnings = check_notes(all_notes, verifiers) if all_notes else ([], [], [])
     work = _Work(database, snapshot, anchors)

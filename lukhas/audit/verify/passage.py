@@ -47,6 +47,7 @@ class Passage:
     def run(self, asked: Sequence[int], processes: int, progress: Progress) -> None:
         """Read the whole file, or as far as lines fit."""
         trail, size = self.trail, self.file.size
+        trail.compare_here()
         for offset, end, chunk in self._scan(asked, processes):
             self.marks.append(Mark(offset, trail.range.copy()))
             if not trail.fits(chunk):
