@@ -33,7 +33,7 @@ class Original:
 
 @dataclass(frozen=True)
 class Change:
-    """A changed file. `span`: where only checkpoints can tell, they must narrow it down to this size or less."""
+    """A changed file, and whether only checkpoints can tell."""
 
     raw: bytes
     only_checkpoints: bool = False
@@ -52,7 +52,7 @@ def make_line(rng: random.Random, index: int, sequence: int, key: str, previous:
     return splice_tail(encode_record(record).head, index, sequence, previous)
 
 
-def build(rng: random.Random, count: int, every: int, start: Sequence[bytes] = ()) -> list[bytes]:
+def build(rng: random.Random, count: int, start: Sequence[bytes] = ()) -> list[bytes]:
     """Return the lines of a valid log; `start` is kept as its beginning."""
     lines = list(start)
     previous = leaf_hash(lines[-1]) if lines else None
@@ -82,13 +82,13 @@ def sign_all(lines: Sequence[bytes], every: int, signer: NoteSigner) -> dict[int
 def make_original(rng: random.Random, count: int, every: int) -> Original:
     """Return a log with a checkpoint for each `every` records."""
     signer = NoteSigner(ORIGIN, SIGNER_SEED)
-    lines = build(rng, count, every)
+    lines = build(rng, count)
     return Original(lines, sign_all(lines, every, signer), signer)
 
 
 def first_difference(original: Original, raw: bytes) -> int:
     """Return the index of the first line that is another, is gone or is too many; newlines count as the line's."""
-    changed = raw.splitlines(keepends=True) if False else [part + b"\n" for part in raw.split(b"\n")]
+    changed = [part + b"\n" for part in raw.split(b"\n")]
     changed[-1] = changed[-1][:-1]  # what stands behind the last newline has none
     if not changed[-1]:
         changed.pop()
@@ -179,12 +179,12 @@ def cut_tail(rng: random.Random, log: Original) -> Change:
 
 
 def rebuild_all(rng: random.Random, log: Original) -> Change:
-    return Change(b"".join(line + b"\n" for line in build(rng, len(log.lines), 1)), only_checkpoints=True)
+    return Change(b"".join(line + b"\n" for line in build(rng, len(log.lines))), only_checkpoints=True)
 
 
 def rebuild_from(rng: random.Random, log: Original) -> Change:
     at = rng.randrange(len(log.lines))
-    lines = build(rng, len(log.lines), 1, log.lines[:at])
+    lines = build(rng, len(log.lines), log.lines[:at])
     return Change(b"".join(line + b"\n" for line in lines), only_checkpoints=True)
 
 
