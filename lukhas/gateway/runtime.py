@@ -16,16 +16,22 @@ from lukhas.access.limit import LimitStore
 from lukhas.access.meter import Meter
 from lukhas.access.ring import ApiKey
 from lukhas.access.usage import UsageStore
+from lukhas.audit.jsonl import JsonlFile, open_jsonl
+from lukhas.audit.redaction import install_redactor
+from lukhas.audit.redaction_reader import load_redactor
+from lukhas.audit.source import RecordSource
 from lukhas.audit.store import AuditRecord, AuditStore
 from lukhas.clock import Clock, SystemClock
 from lukhas.errors import LukhasError, ModerationUnavailable, ShuttingDown, StorageUnavailable
 from lukhas.gateway.admission import Admission, Prove
+from lukhas.gateway.custody import Custody
 from lukhas.gateway.equipment import Equipment, load_packaged_rules, prepare_guard_rules, warm_up
 from lukhas.gateway.incident import IncidentStore
 from lukhas.gateway.object import ObjectOwners
 from lukhas.gateway.pipeline import Pipeline
 from lukhas.gateway.policies import Active
 from lukhas.gateway.policy_file import PolicyFile
+from lukhas.gateway.readiness import describe_readiness
 from lukhas.gateway.sensors import LoadMeter, load_sensors
 from lukhas.gateway.shadow import ShadowPolicy
 from lukhas.gateway.succession import Succession
@@ -44,6 +50,7 @@ from lukhas.storage.engine import Database, open_database, vault_url
 from lukhas.storage.serving import ServingLock
 from lukhas.storage.writer import GroupCommitWriter
 from lukhas.telemetry import Metrics
+from lukhas.vault.pepper import FILE_NAME as VAULT_KEY
 from lukhas.vault.subjects import SubjectVault
 
 log = structlog.get_logger("lukhas.runtime")
@@ -78,6 +85,7 @@ class Runtime:
         writer: GroupCommitWriter,
         vault_writer: GroupCommitWriter,
         upstream: Upstream,
+        jsonl: JsonlFile | None = None,
         prove: Prove | None = None,
     ) -> None:
         self.settings = settings
@@ -105,7 +113,18 @@ class Runtime:
         self.shadow = ShadowPolicy(settings.shadow_policy, metrics)
         self.keys = KeyStore(database, writer, clock)
         self.admin: AdminKey = self.keys.ensure_admin(settings, also=self._record_admin)
-        self.vault = SubjectVault(vault_database, vault_writer, clock=clock)
+        self.vault = SubjectVault(vault_database, vault_writer, key_path=settings.data_dir / VAULT_KEY, clock=clock)
+        self.custody = Custody(
+            settings,
+            clock=clock,
+            metrics=metrics,
+            database=database,
+            writer=writer,
+            audit=self.audit,
+            vault=self.vault,
+            jsonl=jsonl,
+            make_record=self.make_record,
+        )
         self.state = SignalState(self.policies.policy.signals, clock, entries_per_key=settings.signal_entries_per_key)
         self.succession.on_adopt = self._follow_signals
         self.incidents = IncidentStore(database, writer, clock, self.audit)
@@ -148,10 +167,10 @@ class Runtime:
         self.unauthenticated = 0
         self._lock = lock
         self._vault_database = vault_database
-        self._vault_writer = vault_writer
+        self.vault_writer = vault_writer
         self._tasks: list[asyncio.Task[None]] = []
-        self._keys_stale: str | None = None
-        self._limits_stale: str | None = None
+        self.keys_stale: str | None = None
+        self.limits_stale: str | None = None
 
     def _record_admin(self, key: ApiKey) -> tuple[Any, Any]:
         """Return what records the first admin key, in the transaction that stores it."""
@@ -217,7 +236,13 @@ class Runtime:
         await self.record(self.make_record("policy", body | {"certificate": active.certificate}))
         if (candidate := self.shadow.policy) is not None:
             await asyncio.to_thread(self._save_shadow, candidate)
+        await self.custody.start()
+        self.pipeline.unrecorded.start()
         self._tasks = [
+            asyncio.create_task(_repeat(every_s, work), name=work.__name__) for every_s, work in self.custody.duties()
+        ]
+        self._tasks += [
+            asyncio.create_task(_repeat(WATCH_EVERY_S, self._watch_drain), name="watch-drain"),
             asyncio.create_task(_repeat(WATCH_EVERY_S, self._watch_keys), name="watch-keys"),
             asyncio.create_task(_repeat(WATCH_EVERY_S, self._watch_limits), name="watch-limits"),
             asyncio.create_task(_repeat(WATCH_EVERY_S, self._watch_releases), name="watch-releases"),
@@ -244,8 +269,11 @@ class Runtime:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._tasks = []
+        await self._watch_drain()
+        await self.pipeline.unrecorded.close()
         with contextlib.suppress(LukhasError):
             await self._summarise()
+        await self.custody.finish()
         await self.upstream.close()
         if self.moderator is not None:
             await self.moderator.close()
@@ -256,7 +284,8 @@ class Runtime:
         """Flush the writers and close the databases; return whether everything waiting was written."""
         timeout_s = max(self.settings.writer_deadline_s, 5.0)
         flushed = self.writer.close(timeout_s)
-        flushed = self._vault_writer.close(timeout_s) and flushed
+        flushed = self.vault_writer.close(timeout_s) and flushed
+        self.custody.close()
         self.database.close()
         self._vault_database.close()
         self._lock.release()
@@ -264,74 +293,33 @@ class Runtime:
 
     async def check(self) -> dict[str, Any]:
         """Return the truth about each dependency, for `/readyz`."""
-        upstream = await self.upstream.check()
-        policy = self.policies.status()
-        shadow = self.shadow.status()
-        database = _find_problem(self.writer, self.settings.writer_deadline_s)
-        vault = _find_problem(self._vault_writer, self.settings.writer_deadline_s)
-        moderator = None if self.moderator is None else self.moderator.status()
-        # Every call would fail, so none should come here. Where it is not required, calls pass, and records say so.
-        stops_calls = self.settings.moderation_required and self.settings.mode != "shadow"
-        ready = database is None and vault is None and not self.is_draining and not (moderator and stops_calls)
-        degraded = any(
-            problem is not None
-            for problem in (
-                upstream,
-                policy.problem,
-                self._keys_stale,
-                self._limits_stale,
-                moderator,
-                None if shadow is None else shadow.problem,
-            )
-        )
-        return {
-            "ready": ready,
-            "status": "unavailable" if not ready else "degraded" if degraded else "ok",
-            "draining": self.is_draining,
-            "mode": self.settings.mode,
-            "checks": {
-                "database": _state(database, waiting_rows=self.writer.depth),
-                "vault": _state(vault),
-                "keys": _state(self._keys_stale),
-                "limits": _state(self._limits_stale),
-                "policy": _state(
-                    policy.problem,
-                    id=policy.policy,
-                    source=policy.source,
-                    proof=policy.proof,
-                    **({} if policy.refused is None else {"refused": _publish(policy.refused)}),
-                ),
-                **({} if shadow is None else {"shadow_policy": _state(shadow.problem, id=shadow.policy)}),
-                "upstream": _state(upstream, name=self.upstream.name),
-                "moderation": _state(
-                    moderator,
-                    rules=self.rules.id,
-                    preset=self.settings.moderation_preset,
-                    moderator=None if self.moderator is None else self.moderator.name,
-                ),
-            },
-        }
+        return await describe_readiness(self)
+
+    async def _watch_drain(self) -> None:
+        # Calls that were let in, the summary and the last checkpoint still have to be written.
+        if self.is_draining:
+            await self.custody.free_reserve()
 
     async def _watch_keys(self) -> None:
         try:
             await asyncio.to_thread(self.keys.refresh_if_changed)
         except StorageUnavailable as failure:
-            if self._keys_stale is None:
+            if self.keys_stale is None:
                 log.warning("keys_not_refreshed", problem=failure.message)
-            self._keys_stale = failure.message
+            self.keys_stale = failure.message
             return
-        self._keys_stale = None
+        self.keys_stale = None
 
     async def _watch_limits(self) -> None:
         try:
             await asyncio.to_thread(self.limits.refresh_if_changed)
         except LukhasError as failure:
             # The last good ones hold on, also where what is stored now are none.
-            if self._limits_stale is None:
+            if self.limits_stale is None:
                 log.warning("limits_not_refreshed", problem=failure.message)
-            self._limits_stale = failure.message
+            self.limits_stale = failure.message
             return
-        self._limits_stale = None
+        self.limits_stale = None
 
     async def _watch_moderator(self) -> None:
         # While it fails, few calls or none come by to find out that it answers again.
@@ -394,6 +382,7 @@ def open_runtime(
         PolicyError: the policy does not load; without one nothing is served.
         StorageUnavailable: a database cannot be used.
     """
+    install_redactor(load_redactor(settings.redaction))
     flags.reload()  # a flag of a wrong value is found now, not at its first use
     with contextlib.ExitStack() as undo:
         lock = ServingLock(settings.data_dir)
@@ -403,7 +392,15 @@ def open_runtime(
         undo.callback(database.close)
         vault_database = open_migrated(vault_url(settings.sqlalchemy_url), is_vault=True)
         undo.callback(vault_database.close)
-        writer = GroupCommitWriter(database, max_rows=settings.writer_queue_rows)
+        jsonl = open_jsonl(settings, RecordSource(database))
+        is_required = jsonl is not None and settings.audit_jsonl == "required"
+        if jsonl is not None and is_required:
+            jsonl.catch_up()  # else the first commit would append the whole backlog, and miss its deadline
+        writer = GroupCommitWriter(
+            database,
+            max_rows=settings.writer_queue_rows,
+            after_commit=jsonl.catch_up if jsonl is not None and is_required else None,
+        )
         writer.start()
         undo.callback(writer.close, 5.0)
         vault_writer = GroupCommitWriter(vault_database, max_rows=settings.writer_queue_rows, name="vault-writer")
@@ -419,6 +416,7 @@ def open_runtime(
             writer=writer,
             vault_writer=vault_writer,
             upstream=upstream or make_upstream(settings),
+            jsonl=jsonl,
             prove=prove,
         )
         undo.pop_all()
@@ -446,24 +444,6 @@ def open_migrated(url: str, *, is_vault: bool = False) -> Database:
         database.close()
         raise
     return database
-
-
-def _find_problem(writer: GroupCommitWriter, deadline_s: float) -> str | None:
-    """Return why a writer's rows are not durable in time; None where they are."""
-    if not writer.healthy:
-        return writer.last_error or "the writer has stopped"
-    took_s = writer.busy_s
-    # A lock that another process keeps, or a disk that hangs: calls are refused already, the database has not answered.
-    return None if took_s <= deadline_s else f"a transaction has not ended for {took_s:.0f} s"
-
-
-def _publish(refused: dict[str, Any]) -> dict[str, Any]:
-    # Anybody may ask whether the gateway is ready; who changes policies, and why, is for those who may read them.
-    return {name: refused.get(name) for name in ("event", "policy", "time", "problem")}
-
-
-def _state(problem: str | None, **more: Any) -> dict[str, Any]:
-    return {"ok": problem is None, **({} if problem is None else {"problem": problem}), **more}
 
 
 async def _repeat(every_s: float, work: Callable[[], Awaitable[None]]) -> None:

@@ -187,6 +187,7 @@ def start_gateway(data_dir: Path, upstream: FakeUpstream, options: Mapping[str, 
     """Open a runtime and serve it in a thread, as `lukhas serve` does."""
     base = {"data_dir": data_dir, "upstream_base_url": upstream.base_url, "admin_key": Secret(ADMIN_KEY)}
     base["policy_proof_timeout_s"] = 0.0  # a proof takes seconds; tests of proofs ask for one
+    base["audit_reserve_bytes"] = 0
     runtime = open_runtime(Settings(**{**base, **options}), **overrides)
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(

@@ -196,7 +196,7 @@ def test_record_that_is_late_refuses_the_call_in_time(hasty: Gateway, body: byte
 )
 def test_subject_that_cannot_be_stored_refuses_the_call_in_time(hasty: Gateway, fields: dict[str, Any]) -> None:
     """A vault that hangs does not hang its callers."""
-    with paused(hasty.runtime._vault_writer):
+    with paused(hasty.runtime.vault_writer):
         began = time.monotonic()
         answer = hasty.chat(fields)
         took = time.monotonic() - began
