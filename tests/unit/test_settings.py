@@ -212,4 +212,9 @@ def test_every_setting_is_described_with_its_variable() -> None:
     described = describe_settings()
     assert {one.variable for one in described} >= {"LUKHAS_HOST", "LUKHAS_ADMIN_KEY", "LUKHAS_MODE"}
     assert all(one.doc.endswith(".") for one in described)
-    assert {one.name for one in described if one.secret} == {"admin_key", "audit_key", "moderation_api_key", "upstream_api_key"}
+    assert {one.name for one in described if one.secret} == {
+        "admin_key",
+        "audit_key",
+        "moderation_api_key",
+        "upstream_api_key",
+    }
