@@ -113,7 +113,7 @@ def list_changes(sent: Mapping[str, Any], received: Mapping[str, Any]) -> dict[s
 
 
 def _play_all(client: openai.OpenAI, port: int, key: str, as_json: bool) -> None:
-    from lukhas.cli.record import explain
+    from lukhas.cli.audit_show import explain
 
     played: list[dict[str, Any]] = []
     explained: dict[str, Any] = {}
