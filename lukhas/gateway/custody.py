@@ -19,6 +19,7 @@ from lukhas.audit.jsonl import JsonlFile
 from lukhas.audit.jsonl_follower import JsonlFollower
 from lukhas.audit.record import AuditRecord
 from lukhas.audit.retention import open_retention
+from lukhas.audit.search_index import SearchIndex
 from lukhas.audit.ship import Shipper
 from lukhas.audit.ship_target import open_target
 from lukhas.audit.signing_key import load_key, load_verifiers
@@ -41,6 +42,9 @@ FORGET_EVERY_S: Final = 0.2
 COMPLETE_EVERY_S: Final = 15.0
 THIN_EVERY_S: Final = 3600.0
 KEEP_EVERY_S: Final = 900.0
+INDEX_EVERY_S: Final = 0.5
+# At most about 4,000 records a second: what is not indexed yet is found too, so falling behind loses nothing.
+_INDEX_TOGETHER: Final = 2_000
 _FOLLOWER_PATIENCE_S: Final = 5.0
 
 
@@ -51,6 +55,7 @@ class Custody:
         checkpoints: signs, and reads what was signed.
         verifiers: every key the log ever had, newest first.
         retention: seals, archives and prunes months.
+        search: the index of the log; None where it is off, or the log is on PostgreSQL.
     """
 
     def __init__(
@@ -80,7 +85,10 @@ class Custody:
         shipper = None
         if settings.audit_ship:
             shipper = Shipper(open_target(settings.audit_ship), database, self.checkpoints, self.verifiers)
-        self.retention = open_retention(settings, database, writer, audit, clock)
+        is_indexed = settings.audit_search and database.path is not None
+        self.search = SearchIndex(settings.data_dir, audit.source) if is_indexed else None
+        forget = [] if self.search is None else [self.search.forget_before]
+        self.retention = open_retention(settings, database, writer, audit, clock, forget=forget)
         self._settings = settings
         self._writer = writer
         self._vault = vault
@@ -91,6 +99,7 @@ class Custody:
         self._follower = None if jsonl is None else JsonlFollower(jsonl, metrics)
         self._reserve = Reserve(settings.data_dir / FILE_NAME, settings.audit_reserve_bytes)
         self._kept: LukhasError | None = None
+        self._unindexed: LukhasError | None = None
 
     def duties(self) -> list[Duty]:
         """Return the work to be done again and again, each in a task of its own."""
@@ -103,6 +112,7 @@ class Custody:
             (COMPLETE_EVERY_S, self._complete),
             (THIN_EVERY_S, self._thin),
             (KEEP_EVERY_S, self._keep),
+            *([] if self.search is None else [(INDEX_EVERY_S, self._index)]),
         ]
 
     async def start(self) -> None:
@@ -122,6 +132,8 @@ class Custody:
 
     def close(self) -> None:
         """Append what is left to the JSONL file, and let go of it: after the writer, before the database closes."""
+        if self.search is not None:
+            self.search.close()
         if self._follower is not None and not self._follower.stop(_FOLLOWER_PATIENCE_S):
             log.warning("jsonl_left_behind", lag=self._metrics.jsonl_lag.value)
 
@@ -132,6 +144,8 @@ class Custody:
             found["jsonl"] = self._follower.problem
         if self._kept is not None:
             found["retention"] = self._kept.message
+        if self._unindexed is not None:
+            found["search"] = self._unindexed.message
         return {**found}
 
     async def _sign(self) -> None:
@@ -150,6 +164,20 @@ class Custody:
         await asyncio.to_thread(self._forgetter.complete)
         if self._writer.healthy:
             await asyncio.to_thread(self._reserve.restore)
+
+    async def _index(self) -> None:
+        search = self.search
+        if search is None:
+            return
+        try:
+            added = await asyncio.to_thread(search.catch_up, _INDEX_TOGETHER)
+            if added or self._metrics.search_lag.value:
+                self._metrics.search_lag.value = await asyncio.to_thread(search.lag)
+        except LukhasError as failure:
+            self._metrics.audit_failures.add("search")
+            self._unindexed = failure
+            raise
+        self._unindexed = None
 
     async def _keep(self) -> None:
         try:
