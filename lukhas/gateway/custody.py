@@ -99,6 +99,8 @@ class Custody:
         self._follower = None if jsonl is None else JsonlFollower(jsonl, metrics)
         self._reserve = Reserve(settings.data_dir / FILE_NAME, settings.audit_reserve_bytes)
         self._kept: LukhasError | None = None
+        self._source = audit.source
+        self._indexed = -1
         self._unindexed: LukhasError | None = None
 
     def duties(self) -> list[Duty]:
@@ -170,9 +172,11 @@ class Custody:
         if search is None:
             return
         try:
-            added = await asyncio.to_thread(search.catch_up, _INDEX_TOGETHER)
-            if added or self._metrics.search_lag.value:
-                self._metrics.search_lag.value = await asyncio.to_thread(search.lag)
+            size = await asyncio.to_thread(self._source.size)
+            if size != self._indexed:
+                await asyncio.to_thread(search.catch_up, _INDEX_TOGETHER)
+                lag = self._metrics.search_lag.value = await asyncio.to_thread(search.lag)
+                self._indexed = size if not lag else -1
         except LukhasError as failure:
             self._metrics.audit_failures.add("search")
             self._unindexed = failure
