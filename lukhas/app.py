@@ -17,6 +17,7 @@ from lukhas.api.v1 import (
     audit_content,
     audit_export,
     audit_replay,
+    audit_search,
     audit_subject,
     audit_tree,
     incident,
@@ -83,7 +84,7 @@ def serve_runtime(runtime: Runtime) -> Application:
     add_problem_handlers(app)
     modules = (
         # What stands before `audit` would otherwise be taken for the id of a record.
-        *(operations, audit_content, audit_export, audit_replay, audit_subject, audit_tree, audit),
+        *(operations, audit_content, audit_export, audit_replay, audit_search, audit_subject, audit_tree, audit),
         *(incident, limit, modulate, policy, policy_verify, sensitivity, signal_release, signals),
     )
     for module in modules:

@@ -97,10 +97,10 @@ def search(
             if found is None or not condition.admits(found):
                 continue
             if len(rows) == query.limit:
-                return Page(rows, _write_cursor(query, rows[-1].index), reach, True)
+                return Page(rows, write_cursor(query, rows[-1].index), reach, True)
             rows.append(_describe(at, found))
         if reached > floor and now() > deadline:
-            return Page(rows, _write_cursor(query, reached), reach, False)
+            return Page(rows, write_cursor(query, reached), reach, False)
     return Page(rows, None, reach, True)
 
 
@@ -185,7 +185,8 @@ def _digest(query: Query) -> bytes:
     return blake2b(named.encode("utf-8", "replace"), digest_size=8).digest()
 
 
-def _write_cursor(query: Query, at: int) -> str:
+def write_cursor(query: Query, at: int) -> str:
+    """Return the cursor of the page that begins below an index."""
     times = [_NO_TIME if one is None else one for one in (query.since_ms, query.until_ms)]
     return base64.urlsafe_b64encode(_CURSOR.pack(at, *times, _digest(query))).decode().rstrip("=")
 

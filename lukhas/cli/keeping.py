@@ -26,9 +26,19 @@ def open_keeping(settings: Settings) -> Generator[Retention]:
         StorageUnavailable: the database cannot be read or written.
     """
     from lukhas.audit.retention import open_retention
+    from lukhas.cli.audit_reindex import find_index
 
     with open_stores(settings) as stores:
-        yield open_retention(settings, stores.database, stores.writer, stores.audit, stores.clock, actor=ACTOR)
+        index = find_index(settings, stores.audit.source)
+        yield open_retention(
+            settings,
+            stores.database,
+            stores.writer,
+            stores.audit,
+            stores.clock,
+            actor=ACTOR,
+            forget=() if index is None else (index.forget_before,),
+        )
 
 
 @contextmanager

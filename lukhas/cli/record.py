@@ -10,8 +10,10 @@ from lukhas.cli.audit_content import show_content
 from lukhas.cli.audit_export import export_records
 from lukhas.cli.audit_forget import forget_subject
 from lukhas.cli.audit_key import print_key
+from lukhas.cli.audit_list import list_records
 from lukhas.cli.audit_proof import write_receipt
 from lukhas.cli.audit_prune import prune_segments
+from lukhas.cli.audit_reindex import rebuild_index
 from lukhas.cli.audit_replay import replay_record
 from lukhas.cli.audit_seal import seal_segments
 from lukhas.cli.audit_segment import list_segments
@@ -35,3 +37,5 @@ app.command("segments")(list_segments)
 app.command("seal")(seal_segments)
 app.command("archive")(archive_segments)
 app.command("prune")(prune_segments)
+app.command("list")(list_records)
+app.command("reindex")(rebuild_index)
