@@ -424,10 +424,9 @@ def test_follower_appends_by_itself_and_says_when_it_cannot(scene: LogScene, pat
     follower.start()
     wait_for(lambda: follower.problem is not None)
     assert "Is a directory" in (follower.problem or "")
-    assert metrics.jsonl_lag.value == 5
+    wait_for(lambda: metrics.jsonl_lag.value == 5)
     path.rmdir()
-    wait_for(lambda: follower.problem is None)
-    assert metrics.jsonl_lag.value == 0
+    wait_for(lambda: follower.problem is None and metrics.jsonl_lag.value == 0)
     scene.append(7)
     assert follower.stop(10)
     assert_is_log(scene, path)
