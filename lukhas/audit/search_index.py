@@ -8,6 +8,7 @@ Every call opens the file anew: nothing is kept open that a deletion by another 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -29,6 +30,9 @@ _BUSY_S: Final = 5.0
 _BLOCK_BITS: Final = 8
 _MOST_TERMS: Final = 32
 _DELETED_TOGETHER: Final = 5_000
+# Reading records keeps the interpreter's lock, which the calls of the same process need: it is let go about every ms.
+_READ_TOGETHER: Final = 8
+_PAUSE_S: Final = 0.0002
 
 _T = TypeVar("_T")
 
@@ -279,7 +283,9 @@ def _add(connection: Any, lines: Any, end: int, leaf: bytes) -> None:
     rows: list[tuple[int, str, str]] = []
     spans: dict[int, tuple[int, int]] = {}
     line: Line
-    for line in lines:
+    for number, line in enumerate(lines):
+        if number % _READ_TOGETHER == 0:
+            time.sleep(_PAUSE_S)
         index, data = line
         found = facts(data)
         if found is None:

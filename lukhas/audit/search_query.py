@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple, cast
 
@@ -24,6 +25,9 @@ LONGEST_TEXT: Final = 500
 _MOST_WORD_BYTES: Final = 4_000
 _MOST_FACETS: Final = 512
 _LONGEST_WORD: Final = 64
+_LONGEST_REMEMBERED: Final = 200
+# Places in a policy and hashes: long in every decision, and nothing that anybody searches.
+_WORDLESS: Final = frozenset(("trace", "certificate"))
 _WORD: Final = re.compile(r"[^\W_]+")
 _PART: Final = re.compile(r'"([^"]*)"(\*?)|([^\s"]+)')
 _SUBJECT: Final = re.compile(r"sub_[0-9A-Z]{26}")
@@ -129,6 +133,7 @@ class Condition:
         return all(f" {' '.join(term.words)}{'' if term.is_prefix else ' '}" in found.words for term in self.terms)
 
 
+@lru_cache(maxsize=8_192)
 def facet(name: str, value: str) -> str:
     """Return the token of a filter's name and value."""
     return "f" + blake2b(f"{name}\0{value}".encode("utf-8", "replace"), digest_size=8).hexdigest()
@@ -146,7 +151,10 @@ def parse_text(text: str) -> tuple[Term, ...]:
 
 def split_words(text: str) -> list[str]:
     """Return a text's words: letters and digits, lower case, of one form however they were composed."""
-    plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    if text.isascii():
+        plain = text.lower()
+    else:
+        plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return [word[:_LONGEST_WORD] for word in _WORD.findall(plain)]
 
 
@@ -157,12 +165,12 @@ def facts(data: bytes) -> Facts | None:
     except msgspec.MsgspecError:
         return None
     body = document.get("body")
-    named = list(_name_facets(document, body))
-    tokens = dict.fromkeys(facet(name, value) for name, value in named)
+    named = dict.fromkeys(_name_facets(document, body))
+    tokens = [facet(name, value) for name, value in named]
     texts = [value for name, value in named if name not in ("session", "user")]
     texts += [one for one in (document.get("audit_id"), document.get("request_id")) if isinstance(one, str)]
     words = _join_words((*texts, *_texts(body, with_names=document.get("kind") == "note")))
-    return Facts(frozenset(list(tokens)[:_MOST_FACETS]), words, _read_time(document.get("time")), document)
+    return Facts(frozenset(tokens[:_MOST_FACETS]), words, _read_time(document.get("time")), document)
 
 
 def _name_facets(document: dict[str, Any], body: object) -> Generator[tuple[str, str]]:
@@ -199,10 +207,13 @@ def _list_deeds(body: dict[str, object]) -> Generator[tuple[str, str]]:
         elif isinstance(value, dict):
             for name, part in cast(dict[str, object], value).items():
                 if name in _SIGNAL_NAMES:
-                    yield from (("signal", one) for one in _names(part))
+                    for one in _names(part):
+                        yield "signal", one
                 elif has_tools and name in _TOOL_NAMES:
-                    yield from (("tool", one) for one in _names(part))
-                if isinstance(part, (list, dict)):
+                    for one in _names(part):
+                        yield "tool", one
+                # The trace names no signal that is not among the levels, and is most of a decision.
+                if isinstance(part, (list, dict)) and name not in _WORDLESS:
                     waiting.append((cast(object, part), has_tools and name not in _NO_TOOLS_BELOW))
 
 
@@ -225,6 +236,9 @@ def _names(value: object) -> Iterable[str]:
 def _texts(value: object, *, with_names: bool) -> Generator[str]:
     """Yield every text in a value in its order; of a note, whose names somebody chose, the names too."""
     waiting: list[object] = [value]
+    if isinstance(value, dict) and not with_names:
+        table = cast(dict[str, object], value)
+        waiting = [part for name, part in reversed(table.items()) if name not in _WORDLESS]
     while waiting:
         one = waiting.pop()
         if isinstance(one, str):
@@ -242,13 +256,29 @@ def _join_words(texts: Iterable[str]) -> str:
     joined: list[str] = []
     room = _MOST_WORD_BYTES
     for text in dict.fromkeys(texts):
-        words = split_words(_SUBJECT.sub(" ", text)[:_MOST_WORD_BYTES])
-        for word in (*words, _BORDER) if words else ():
+        words, size = (_list_words if len(text) <= _LONGEST_REMEMBERED else _list_words.__wrapped__)(text)
+        if size <= room:
+            room -= size
+            joined += words
+            continue
+        for word in words:
             room -= len(word.encode()) + 1
             if room < 0:
-                return f" {' '.join(joined)} "
+                break
             joined.append(word)
+        break
     return f" {' '.join(joined)} "
+
+
+# Most texts of a record are names that stand in thousands of others.
+@lru_cache(maxsize=8_192)
+def _list_words(text: str) -> tuple[list[str], int]:
+    if "sub_" in text:
+        text = _SUBJECT.sub(" ", text)
+    words = split_words(text[:_MOST_WORD_BYTES])
+    if words:
+        words.append(_BORDER)
+    return words, sum(len(word.encode()) + 1 for word in words)
 
 
 def _read_time(value: object) -> int | None:
